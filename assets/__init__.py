@@ -1,0 +1,1 @@
+"""Data that ships with the application; code under it makes that data."""

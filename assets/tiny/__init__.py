@@ -1,0 +1,1 @@
+"""The built-in model: its procedural world, its training, its evaluation and its weights."""

@@ -1,0 +1,36 @@
+"""Train the built-in model: ``python -m assets.tiny.train STAGE --minutes M``.
+
+Every stage keeps its state in ``runs/tiny`` (or ``$WAN_TINY_RUNS``) and goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+import torch
+
+
+def main() -> None:
+    """Run one stage."""
+    parser = argparse.ArgumentParser(prog="python -m assets.tiny.train", description=__doc__)
+    parser.add_argument("stage", choices=("vae", "text", "latents", "dit"))
+    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    from assets.tiny import train_dit, train_text, train_vae
+
+    if args.stage == "vae":
+        train_vae.train(args.minutes, args.device, args.seed)
+    elif args.stage == "text":
+        train_text.train(args.seed)
+    elif args.stage == "latents":
+        train_dit.make_latents(args.seed)
+    else:
+        train_dit.train(args.minutes, args.device, args.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Stages three and four: latents of rendered clips, then the transformer on them.
+
+Text and image mode are trained together, as the TI2V kind allows: in image mode the first latent
+frame is clean and its tokens sit at timestep 0.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from assets.tiny import train_vae, whole, world
+from assets.tiny.captions import LANGUAGES, caption
+from assets.tiny.runs import (
+    RUNS,
+    Budget,
+    Ema,
+    descend,
+    learning_rate,
+    load_state,
+    log,
+    save_state,
+)
+from wan_core.model import rope as rope_tables
+from wan_core.model.dit import WanDiT
+
+CLIPS = 6000
+WIDE_SHARE = 0.4
+TEXT_LENGTH = 512
+TRAINED_TEXT = 40  # real tokens kept in training; captions of the world are shorter
+SHIFT = 3.0
+BATCH = 32
+PEAK_MUON, PEAK_ADAM = 3e-3, 1.5e-3  # learning rates
+CONFIG = {
+    "num_attention_heads": 4, "attention_head_dim": 64, "in_channels": train_vae.Z,
+    "out_channels": train_vae.Z, "text_dim": 128, "freq_dim": 256, "ffn_dim": 1024, "num_layers": 6,
+}  # fmt: skip
+
+
+# --- stage three ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
+    """Render and encode the training set; resumable, one file per part of 500 clips."""
+    vae = train_vae.build()
+    vae.load_state_dict(load_state(RUNS / "encoder.pt"), strict=False)
+    train_vae.use_channels_last(vae)
+    for part in range(-(-clips // 500)):
+        path = RUNS / f"latents-{seed}-{part}.pt"
+        if path.exists():
+            continue
+        rng = random.Random(1000 * seed + part)
+        scenes, latents, covers = [], [], []
+        for _ in range(125):
+            some = [world.sample_scene(rng, wide=rng.random() < WIDE_SHARE) for _ in range(4)]
+            clip, cover = zip(*(world.render(s) for s in some), strict=True)
+            video = torch.stack(clip).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+            with torch.autocast("cpu", torch.bfloat16):
+                z = whole.encode(vae, video.contiguous(memory_format=torch.channels_last_3d))
+            latents.append(z[:, : train_vae.Z].half())
+            covers.append(_coverage(torch.stack(cover)))
+            scenes += [asdict(s) for s in some]
+        save_state(path, {"scenes": scenes, "latents": torch.cat(latents), "cover": torch.cat(covers)})
+        log.info("latents: part %d of %d clips", part, len(scenes))
+
+
+def _coverage(cover: Tensor) -> Tensor:
+    """Which latents the object touches. (B, F, H, W) to (B, T, h, w) bool."""
+    first = F.max_pool2d(cover[:, :1], 16)
+    rest = F.max_pool3d(cover[:, None, 1:], (4, 16, 16))[:, 0]
+    return torch.cat([first, rest], dim=1) > 0.05
+
+
+class Latents:
+    """The encoded training set, normalised per channel."""
+
+    def __init__(self, seed: int = 0) -> None:
+        parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
+        self.scenes = [world.Scene(**s) for p in parts for s in p["scenes"]]
+        self.cover = torch.cat([p["cover"] for p in parts])
+        raw = torch.cat([p["latents"] for p in parts])
+        sample = raw[::7].float()
+        self.mean, self.std = sample.mean((0, 2, 3, 4)), sample.std((0, 2, 3, 4)).clamp(min=1e-3)
+        shape = (1, -1, 1, 1, 1)
+        self.values = ((raw - self.mean.view(shape)) / self.std.view(shape)).bfloat16()
+
+
+# --- stage four -------------------------------------------------------------------------------
+
+
+class Reader:
+    """Captions to text embeddings, by the finished text encoder."""
+
+    def __init__(self) -> None:
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(RUNS / "tokenizer")
+        self.encoder = UMT5EncoderModel.from_pretrained(RUNS / "text_encoder").eval()
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Embed captions as the pipelines do: zero rows past each one's end.
+
+        A trained batch holds fewer zero rows than the 512-token sequence they stand for. They are
+        all equal, so counting each of them several times, as a bias on its scores, is exact.
+
+        Returns:
+            (B, S, text_dim) and the bias, (B, 1, 1, S).
+        """
+        enc = self.tokenizer(
+            texts, padding="max_length", truncation=True, max_length=TRAINED_TEXT, return_tensors="pt"
+        )
+        rows = self.encoder(enc.input_ids, enc.attention_mask).last_hidden_state
+        mask = torch.cat([enc.attention_mask, torch.zeros(len(texts), 8, dtype=torch.long)], dim=1).bool()
+        text = F.pad(rows, (0, 0, 0, 8)) * mask[..., None]
+        pads = (~mask).sum(1, keepdim=True)
+        count = torch.where(mask, 1.0, (TEXT_LENGTH - mask.sum(1, keepdim=True)) / pads)
+        return text, count.log()[:, None, None, :]
+
+
+def build() -> WanDiT:
+    """A fresh transformer: gates closed, head at zero, cross-attention keen to pick single words."""
+    model = WanDiT(**CONFIG)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("bias"):
+                p.zero_()
+            elif p.ndim >= 2 and "table" not in name:
+                torch.nn.init.normal_(p, std=min(0.03, p[0].numel() ** -0.5))
+        for block in model.blocks:
+            block.scale_shift_table.zero_()
+            block.scale_shift_table[:, (2, 5)] = 0.2  # gates a little open
+            for norm in (block.attn2.norm_q, block.attn2.norm_k):
+                norm.weight.fill_(2.0)  # most keys are padding, and words must stand out from it
+        model.scale_shift_table.zero_()
+        model.condition_embedder.time_proj.weight.mul_(0.3)
+        model.proj_out.weight.zero_()
+    return model
+
+
+def optimizers(model: WanDiT) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, AdamW for everything else."""
+    matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=1e-3, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
+    ]
+
+
+def batches(data: Latents, reader: Reader, rng: random.Random) -> Iterator[dict[str, Tensor]]:
+    """Endless training batches of latents, captions, noise levels and modes."""
+    order: list[int] = []
+    while True:
+        if len(order) < BATCH:
+            order = list(range(len(data.scenes)))
+            rng.shuffle(order)
+        rows = [order.pop() for _ in range(BATCH)]
+        texts = [
+            "" if rng.random() < 0.1 else caption(data.scenes[i], rng, rng.choice(LANGUAGES))[0] for i in rows
+        ]
+        text, bias = reader(texts)
+        u = torch.rand(BATCH)
+        sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+        yield {
+            "clean": data.values[rows].float(),
+            "cover": data.cover[rows],
+            "text": text,
+            "bias": bias,
+            "sigma": sigma,
+            "image": torch.rand(BATCH) < 0.35,
+        }
+
+
+def velocity(model: WanDiT, noisy: Tensor, steps: Tensor, text: Tensor, bias: Tensor) -> Tensor:
+    """One forward pass with two segments: the first latent frame, and the rest."""
+    t, h, w = (n // p for n, p in zip(noisy.shape[2:], model.config.patch_size, strict=True))
+    lengths = (h * w, (t - 1) * h * w)
+    embedded = model.embed(noisy, steps, lengths)
+    return model.head(model.trunk(embedded, model.tokens(text, bias=bias)), embedded)
+
+
+def loss_on(model: WanDiT, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Weighted velocity error, and its unweighted value per sample for the log."""
+    clean, sigma, image = batch["clean"], batch["sigma"], batch["image"]
+    noise = torch.randn_like(clean)
+    levels = sigma[:, None].repeat(1, clean.shape[2])  # (B, T)
+    levels[:, 0] = torch.where(image, 0.0, sigma)
+    level = levels[:, None, :, None, None]
+    noisy = (1 - level) * clean + level * noise
+    steps = torch.stack([levels[:, 0], levels[:, 1]], dim=1) * 1000
+    with torch.autocast(clean.device.type, torch.bfloat16):
+        out = velocity(model, noisy, steps, batch["text"], batch["bias"])
+    error = (out.float() - (noise - clean)).square().mean(1)  # (B, T, h, w)
+    weight = 1 + 3 * batch["cover"].float()
+    weight[:, 0] *= (~image)[:, None, None]  # nothing to learn where the frame is given
+    per_sample = (weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+    return per_sample.mean(), error.mean((1, 2, 3)).detach()
+
+
+def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
+    """Train, or go on training, until the time is used up; the state lands in ``runs``."""
+    state = load_state(RUNS / "dit.pt") or {"step": 0, "spent": 0.0, "curve": []}
+    torch.manual_seed(seed + state["step"])
+    rng = random.Random(seed + state["step"])
+    model = build()
+    if "model" in state:
+        model.load_state_dict(state["model"])
+    model.to(device).train()
+    if device == "cpu":  # before the first call: the tables are shared by all blocks
+        rope_tables.tables(model.config.attention_head_dim, (9, 4, 4), "cpu")
+    for block in model.blocks:
+        block.compile(dynamic=False)
+    solvers, ema = optimizers(model), Ema(model, 0.999)
+    if "optimizers" in state:
+        for solver, saved in zip(solvers, state["optimizers"], strict=True):
+            solver.load_state_dict(saved)
+        ema.shadow, ema.step = state["ema"], state["step"]
+    data = Latents(seed)
+    budget, step, recent = Budget(minutes, state["spent"]), state["step"], 1.0
+    for batch in batches(data, Reader(), rng):
+        loss, _ = loss_on(model, {k: v.to(device) for k, v in batch.items()})
+        loss.backward()
+        rate = learning_rate(1.0, budget.fraction, step, warmup=150)
+        norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM), strict=True)}, 1.0)
+        ema.update(model)
+        step += 1
+        recent = 0.98 * recent + 0.02 * float(loss.detach())
+        if step % 50 == 0:
+            log.info("dit %d: %.0f s, loss %.4f, |g| %.2f", step, budget.spent, recent, norm)
+            state["curve"].append([step, budget.spent, recent])
+        if step % 300 == 0 or budget.fraction >= 1:
+            state |= {
+                "step": step, "spent": budget.spent, "ema": ema.shadow, "model": model.state_dict(),
+                "optimizers": [s.state_dict() for s in solvers], "mean": data.mean, "std": data.std,
+            }  # fmt: skip
+            save_state(RUNS / "dit.pt", state)
+        if budget.fraction >= 1:
+            return

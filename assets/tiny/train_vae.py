@@ -1,0 +1,194 @@
+"""Stage one: the VAE, first on single frames, then on short clips."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan
+from torch import Tensor, nn
+
+from assets.tiny import whole, world
+from assets.tiny.runs import (
+    RUNS,
+    Budget,
+    Ema,
+    descend,
+    learning_rate,
+    load_state,
+    log,
+    save_state,
+)
+
+Z = 48
+CONFIG = {
+    "base_dim": 16,
+    "decoder_base_dim": 32,
+    "z_dim": Z,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_temporal": 4,
+    "scale_factor_spatial": 16,
+    "latents_mean": [0.0] * Z,
+    "latents_std": [1.0] * Z,
+}
+BANK_CLIPS = 700
+SINGLES = 0.04  # share of the time spent on single frames
+FREEZE = 0.7  # the encoder stops here, so that latents can be made while the decoder goes on
+CROP = 64  # larger crops meet a oneDNN fault in bf16 convolution gradients, and teach no more
+
+
+def build() -> AutoencoderKLWan:
+    """A fresh VAE whose clip mode starts out as its single-frame mode.
+
+    Taps on past frames start at zero and time resampling at the identity, so what single frames
+    teach carries over. Mid-block attention starts as, and stays, the identity: then a crop and a
+    whole frame go through the same function.
+    """
+    vae = AutoencoderKLWan(**CONFIG)
+    with torch.no_grad():
+        for name, layer in vae.named_modules():
+            if isinstance(layer, nn.Conv3d) and layer.kernel_size[0] == 3:
+                layer.weight[:, :, :-1] = 0
+                if name.endswith("time_conv"):
+                    out, into = layer.weight.shape[:2]
+                    eye = torch.eye(into).repeat(out // into, 1)
+                    layer.weight[:, :, -1, 0, 0] = eye
+                    layer.weight += 0.05 * torch.randn_like(layer.weight)
+                    layer.bias.zero_()
+                else:
+                    layer.weight[:, :, -1] *= 3**0.5
+            if name.endswith(("attentions.0.proj",)):
+                layer.weight.zero_()
+                layer.bias.zero_()
+        vae.quant_conv.weight[Z:] = 0
+        vae.quant_conv.bias[Z:] = 0
+    for name, p in vae.named_parameters():
+        p.requires_grad_("attentions" not in name)
+    return vae
+
+
+def use_channels_last(vae: nn.Module) -> None:
+    """Lay convolution weights out channels-last, the fast layout on CPUs and tensor cores."""
+    for layer in vae.modules():
+        if isinstance(layer, nn.Conv3d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        elif isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def bank(seed: int, clips: int = BANK_CLIPS) -> tuple[Tensor, Tensor]:
+    """Rendered clips to crop from: (N, FRAMES, S, S, 3) and coverage (N, FRAMES, S, S), uint8."""
+    path = RUNS / f"bank-{seed}-{clips}.pt"
+    if path.exists():
+        return torch.load(path, weights_only=True)
+    rng = random.Random(seed)
+    video = torch.empty(clips, world.FRAMES, world.SIZE, world.SIZE, 3, dtype=torch.uint8)
+    cover = torch.empty(clips, world.FRAMES, world.SIZE, world.SIZE, dtype=torch.uint8)
+    for i in range(clips):
+        clip, mask = world.render(world.sample_scene(rng, wide=i % 2 == 0))
+        video[i], cover[i] = clip, (mask * 255).to(torch.uint8)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    torch.save((video, cover), path)
+    return video, cover
+
+
+def crops(data: tuple[Tensor, Tensor], rng: random.Random, batch: int, frames: int) -> tuple[Tensor, Tensor]:
+    """Random space-time crops, most of them touching the object.
+
+    Returns:
+        (B, 3, T, CROP, CROP) float32 in [-1, 1] and the loss weight, (B, 1, T, CROP, CROP).
+    """
+    video, cover = data
+    clips, weights = [], []
+    reach = world.SIZE - CROP
+    while len(clips) < batch:
+        i, t = rng.randrange(len(video)), rng.randrange(world.FRAMES - frames + 1)
+        y, x = rng.randrange(0, reach + 1), rng.randrange(0, reach + 1)
+        window = (i, slice(t, t + frames), slice(y, y + CROP), slice(x, x + CROP))
+        if rng.random() < 0.8 and not cover[window].any():
+            continue
+        clips.append(video[window])
+        weights.append(cover[window])
+    pixels = torch.stack(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    mask = torch.stack(weights)[:, None].float() / 255
+    near = F.max_pool3d(mask, (1, 7, 7), 1, (0, 3, 3))  # the rim matters as much as the inside
+    return pixels.contiguous(memory_format=torch.channels_last_3d), 1 + 2 * near
+
+
+def loss_on(vae: AutoencoderKLWan, video: Tensor, weight: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+    """Weighted reconstruction loss, and the unweighted squared error for the log."""
+    with torch.autocast(video.device.type, torch.bfloat16):
+        z = whole.encode(vae, video)[:, :Z]
+        out = whole.decode(vae, z + noise * torch.randn_like(z))
+    z, error = z.float(), out.float() - video
+    scale = (z.square().mean((0, 2, 3, 4)) - 1).square().mean()
+    fit = (weight * (error.abs() + 2 * error.square())).mean() / weight.mean()
+    return fit + 0.01 * scale, error.square().mean()
+
+
+def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
+    """Train, or go on training, until the time is used up; the state lands in ``runs``."""
+    state = load_state(RUNS / "vae.pt") or {"step": 0, "spent": 0.0, "curve": []}
+    torch.manual_seed(seed + state["step"])
+    rng = random.Random(seed + state["step"])
+    vae = build()
+    if "model" in state:
+        vae.load_state_dict(state["model"])
+    vae.to(device)
+    use_channels_last(vae)
+    params = [p for p in vae.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(params, lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4, foreach=True)
+    ema = Ema(vae, 0.998)
+    if "optimizer" in state:
+        optimizer.load_state_dict(state["optimizer"])
+        ema.shadow, ema.step = state["ema"], state["step"]
+    data, budget, step = bank(seed), Budget(minutes, state["spent"]), state["step"]
+    mean_mse, frozen = 0.05, False
+    while budget.fraction < 1:
+        batch, frames = _phase(budget.fraction)
+        if budget.fraction > FREEZE and not frozen:
+            frozen = freeze_encoder(vae, ema)
+        video, weight = (t.to(device) for t in crops(data, rng, batch, frames))
+        loss, mse = loss_on(vae, video, weight, noise=0.1)
+        loss.backward()
+        norm = descend({optimizer: learning_rate(1.5e-3, budget.fraction, step)}, 0.5)
+        ema.update(vae)
+        step += 1
+        mean_mse = 0.98 * mean_mse + 0.02 * float(mse)
+        if step % 50 == 0:
+            psnr = float(-10 * torch.log10(torch.tensor(mean_mse / 4)))
+            log.info("vae %d: %.0f s, %dx%d, psnr on crops %.2f, |g| %.2f", step, budget.spent, batch, frames, psnr, norm)
+            state["curve"].append([step, budget.spent, psnr])
+        if step % 200 == 0 or budget.fraction >= 1:
+            state |= {
+                "step": step, "spent": budget.spent, "model": vae.state_dict(),
+                "optimizer": optimizer.state_dict(), "ema": ema.shadow,
+            }  # fmt: skip
+            save_state(RUNS / "vae.pt", state)
+
+
+def freeze_encoder(vae: AutoencoderKLWan, ema: Ema) -> bool:
+    """Stop training whatever makes latents, at its average, and leave it for stage three."""
+    with torch.no_grad():
+        for name, p in vae.named_parameters():
+            if name.startswith(("encoder.", "quant_conv.")):
+                p.copy_(ema.shadow[name])
+                p.requires_grad_(False)
+    weights = {k: v.clone() for k, v in vae.state_dict().items() if k.startswith(("encoder.", "quant_conv."))}
+    save_state(RUNS / "encoder.pt", weights)
+    log.info("vae: the encoder is final")
+    return True
+
+
+def _phase(fraction: float) -> tuple[int, int]:
+    """Batch and frames: single frames first, then clips of one and of two latent steps."""
+    if fraction < SINGLES:
+        return 24, 1
+    return (6, 5) if fraction < 0.5 else (4, 9)

@@ -1,0 +1,11 @@
+"""The plain forms: what each operation means, in a few lines of torch, fast or not.
+
+Letters: B batch, L tokens, U distinct timesteps, H heads, D channels per head, C = H * D.
+"""
+
+from kernels.reference.attention import attention, sliced_attention
+from kernels.reference.gate_residual import gate_residual
+from kernels.reference.modulate import modulate
+from kernels.reference.norm_rope import norm_rope
+
+__all__ = ["attention", "gate_residual", "modulate", "norm_rope", "sliced_attention"]

@@ -1,0 +1,29 @@
+"""Add a branch to the residual stream, gated by timestep."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """x + gate * branch, in float32 inside.
+
+    Args:
+        x: (B, L, C), the residual stream.
+        branch: (B, L, C).
+        gate: (B, U, C) float32.
+        lengths: U token counts that sum to L: segment u of the sequence takes row u.
+
+    Returns:
+        (B, L, C) in x's dtype.
+    """
+    if len(lengths) == 1:
+        return (x.float() + branch.float() * gate).to(x.dtype)
+    parts = [
+        some.float() + more.float() * gate[:, u, None]
+        for u, (some, more) in enumerate(
+            zip(x.split(lengths, dim=1), branch.split(lengths, dim=1), strict=True)
+        )
+    ]
+    return torch.cat(parts, dim=1).to(x.dtype)

@@ -1,0 +1,1 @@
+"""Numbers of the official implementations, and the runner that compares ours with them."""

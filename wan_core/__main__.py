@@ -1,0 +1,85 @@
+"""The command line: ``python -m wan_core text|image "PROMPT" --out FILE.mp4``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from wan_core import BUILT_IN, Request, WanError
+from wan_core.types import Done, Progress
+
+SHARE = {"encode": (0.0, 0.05), "denoise": (0.05, 0.9), "decode": (0.9, 1.0)}
+WIDTH = 32
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; names are diffusers' own where it has one."""
+    top = argparse.ArgumentParser(prog="python -m wan_core", description="Make a video with a Wan model.")
+    modes = top.add_subparsers(dest="mode", required=True)
+    for mode, what in (("text", "from a prompt"), ("image", "from a first frame and a prompt")):
+        sub = modes.add_parser(mode, help=f"make a video {what}")
+        sub.add_argument("prompt", help="what to show")
+        if mode == "image":
+            sub.add_argument("--image", required=True, metavar="FILE", help="the first frame")
+            sub.add_argument("--last-image", metavar="FILE", help="the last frame, for models that take one")
+            sub.add_argument("--image-fit", choices=("crop", "pad"), default="crop")
+            sub.add_argument("--focal-point", type=float, nargs=2, metavar=("X", "Y"), default=(0.5, 0.5))
+        sub.add_argument("--model", default=str(BUILT_IN), metavar="DIR_OR_REPO", help="default: the built-in model")
+        sub.add_argument("--negative-prompt", metavar="TEXT")
+        sub.add_argument("--width", type=int, metavar="W")
+        sub.add_argument("--height", type=int, metavar="H")
+        sub.add_argument("--frames", dest="num_frames", type=int, metavar="N", help="4n+1")
+        sub.add_argument("--seconds", dest="duration_seconds", type=float, metavar="S")
+        sub.add_argument("--steps", dest="num_inference_steps", type=int, metavar="N")
+        sub.add_argument("--guidance", dest="guidance_scale", type=float, metavar="G")
+        sub.add_argument("--guidance-2", dest="guidance_scale_2", type=float, metavar="G")
+        sub.add_argument("--shift", dest="flow_shift", type=float, metavar="S")
+        sub.add_argument("--sampler", choices=("unipc", "euler"))
+        sub.add_argument("--seed", type=int, metavar="N")
+        sub.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")
+    return top
+
+
+def bar(progress: Progress, out: Path) -> None:
+    """Redraw the progress bar on the terminal's last line."""
+    low, high = SHARE[progress.phase]
+    share = low + (high - low) * progress.step / max(1, progress.of)
+    filled = round(WIDTH * share)
+    text = f"{progress.phase} {progress.step}/{progress.of}"
+    sys.stderr.write(f"\r{'█' * filled}{'·' * (WIDTH - filled)} {100 * share:3.0f} %  {text:<18} {out.name}")
+    sys.stderr.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 when the file stands, 1 for an error that is the user's to mend."""
+    options = vars(parser().parse_args(argv))
+    out, model = options.pop("out"), options.pop("model")
+    options.pop("mode")
+    if "focal_point" in options:
+        options["focal_point"] = tuple(options["focal_point"])
+    try:
+        from wan_core.pipeline import load
+        from wan_core.studio.media import check_output
+        from wan_core.studio.produce import produce
+
+        check_output(out)
+        request, done = Request(**options), None
+        for event in produce(load(model), request, out):
+            if isinstance(event, Progress):
+                bar(event, out)
+            elif isinstance(event, Done):
+                done = event
+    except WanError as error:
+        sys.stderr.write(f"\nerror: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; nothing was written\n")
+        return 130
+    if done is not None:
+        sys.stderr.write(f"\n{out}: seed {done.settled.seed}, {done.seconds:.1f} s\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""Inputs to ``Conditioning``: the only thing in which the modes differ."""
+
+from wan_core.condition.base import Conditioning
+from wan_core.condition.i2v import channel_image, clean_first_frame
+from wan_core.condition.picture import fit, open_picture
+from wan_core.condition.t2v import text_only
+
+__all__ = ["Conditioning", "channel_image", "clean_first_frame", "fit", "open_picture", "text_only"]

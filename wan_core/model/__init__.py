@@ -1,0 +1,1 @@
+"""The maths: no files, no environment, no devices, no logging."""

@@ -1,0 +1,62 @@
+"""Prompts to text embeddings, as UMT5 gives them to Wan."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import ftfy
+import torch
+from torch import Tensor, nn
+
+TEXT_LENGTH = 512
+
+
+def clean(prompt: str) -> str:
+    """Mend broken unicode, unescape HTML twice, collapse white space: what Wan was trained on.
+
+    Source: huggingface/diffusers src/diffusers/pipelines/wan/pipeline_wan.py (prompt_clean).
+    """
+    prompt = html.unescape(html.unescape(ftfy.fix_text(prompt)))
+    return " ".join(prompt.split())
+
+
+@torch.no_grad()
+def embed(prompt: str, tokenizer: Any, encoder: nn.Module, length: int = TEXT_LENGTH) -> Tensor:
+    """Embed one prompt; only its real tokens are computed.
+
+    The transformer sees them followed by zero rows up to ``length``: see :func:`pad`.
+
+    Args:
+        prompt: as the user wrote it.
+        tokenizer: a transformers tokenizer that adds the end token.
+        encoder: a ``UMT5EncoderModel``.
+        length: most tokens kept.
+
+    Returns:
+        (1, n, text_dim), n at most ``length``.
+    """
+    ids = tokenizer(clean(prompt), truncation=True, max_length=length, return_tensors="pt").input_ids
+    device = next(encoder.parameters()).device
+    return encoder(ids.to(device)).last_hidden_state
+
+
+def pad(rows: Tensor, length: int = TEXT_LENGTH) -> tuple[Tensor, Tensor | None]:
+    """Stand in for zero rows up to ``length`` without making them.
+
+    All padding rows have equal keys and values, so one zero row with the logarithm of their number
+    on its score gives the same softmax.
+
+    Args:
+        rows: (B, n, text_dim).
+        length: rows the transformer was trained to see.
+
+    Returns:
+        (B, n+1, text_dim) and the bias (B, 1, 1, n+1); or the rows and None if nothing is missing.
+    """
+    missing = length - rows.shape[1]
+    if missing <= 0:
+        return rows[:, :length], None
+    bias = torch.zeros(rows.shape[0], 1, 1, rows.shape[1] + 1, device=rows.device)
+    bias[..., -1] = torch.tensor(float(missing)).log()
+    return nn.functional.pad(rows, (0, 0, 0, 1)), bias

@@ -1,0 +1,76 @@
+"""The only door to ``kernels``: the operations of the trunk, and which form of each runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels import reference
+from kernels.reference import gate_residual, modulate, norm_rope
+
+__all__ = ["Slicing", "attention", "feed_forward", "gate_residual", "modulate", "norm_rope"]
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """Byte budgets for the trunk's two large temporaries; None leaves the choice to torch.
+
+    Attributes:
+        attention: bytes of attention scores in flight.
+        feed_forward: bytes of the feed-forward's hidden layer in flight.
+    """
+
+    attention: int | None = None
+    feed_forward: int | None = None
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, *, budget: int | None = None
+) -> Tensor:
+    """Attention by torch's own kernels, or in exact slices where the scores exceed a budget.
+
+    Args:
+        query: (B, L, H, D).
+        key: (B, S, H, D).
+        value: (B, S, H, D).
+        bias: (B, 1, 1, S), added to every row of scores, or None.
+        budget: bytes that scores in flight may take, or None.
+
+    Returns:
+        (B, L, H, D).
+    """
+    b, rows, heads, _ = query.shape
+    if budget is not None and 4 * b * heads * rows * key.shape[1] > budget:
+        return reference.sliced_attention(query, key, value, budget, bias)
+    # 4-D with a unit last stride: the layout for which every torch backend bounds its own memory
+    q, k, v = (t.transpose(1, 2) for t in (query, key, value))
+    mask = None if bias is None else bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def feed_forward(x: Tensor, up: torch.nn.Module, down: torch.nn.Module, budget: int | None = None) -> Tensor:
+    """Linear, GELU (tanh), linear; in token slices where the hidden layer exceeds a budget.
+
+    Args:
+        x: (B, L, C).
+        up: maps C to the hidden width.
+        down: maps the hidden width to C.
+        budget: bytes that the hidden layer in flight may take, or None.
+
+    Returns:
+        (B, L, C).
+    """
+    if budget is not None:
+        hidden = getattr(up, "out_features", 4 * x.shape[-1])
+        # the hidden layer stands twice for a moment: before and after GELU
+        tokens = max(1, budget // (2 * x.shape[0] * hidden * x.element_size()))
+        if tokens < x.shape[1]:
+            out = torch.empty_like(x)
+            for start in range(0, x.shape[1], tokens):
+                some = slice(start, start + tokens)
+                out[:, some] = down(F.gelu(up(x[:, some]), approximate="tanh"))
+            return out
+    return down(F.gelu(up(x), approximate="tanh"))

@@ -1,0 +1,200 @@
+"""A request against a model: every choice made, every rule checked, before anything is spent."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from typing import Any
+
+from wan_core.errors import RequestError
+from wan_core.specs import ModelSpec
+from wan_core.types import Geometry, Request, Settled
+
+PROMPT_LIMIT = 2000
+SEED_LIMIT = 2**53  # what a JSON number holds exactly
+SAMPLERS = ("unipc", "euler")
+FITS = ("crop", "pad")
+
+
+def settle(
+    request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None = None
+) -> Settled:
+    """Fill in what a request leaves open and check all of it.
+
+    Args:
+        request: what was asked for.
+        spec: the model's modes and recipe.
+        geometry: its grid.
+        picture: width and height of the first frame's picture, in image mode.
+
+    Returns:
+        The settled request.
+
+    Raises:
+        RequestError: naming field, rule and the nearest valid value.
+    """
+    recipe = spec.recipe
+    _check_mode(request, spec)
+    width, height = _size(request, spec, geometry, picture)
+    guidance = _number("guidance_scale", request.guidance_scale, recipe.guidance, 1.0, 20.0)
+    low = recipe.guidance_low if recipe.guidance_low is not None else guidance
+    if request.guidance_scale is not None and recipe.guidance_low is None:
+        low = guidance
+    return Settled(
+        prompt=_prompt(request.prompt),
+        negative_prompt=_negative(request.negative_prompt, recipe.negative),
+        width=width,
+        height=height,
+        num_frames=_frames(request, spec, geometry),
+        num_inference_steps=_integer("num_inference_steps", request.num_inference_steps, recipe.steps, 1, 100),
+        guidance_scale=guidance,
+        guidance_scale_2=_number("guidance_scale_2", request.guidance_scale_2, low, 1.0, 20.0),
+        flow_shift=_number("flow_shift", request.flow_shift, recipe.shift_for(width, height), 0.1, 50.0),
+        sampler=_choice("sampler", request.sampler, SAMPLERS),
+        seed=_seed(request.seed),
+        fps=recipe.fps,
+        mode=request.mode,
+        image_fit=_choice("image_fit", request.image_fit, FITS),
+        focal_point=_focal(request.focal_point),
+    )
+
+
+def _check_mode(request: Request, spec: ModelSpec) -> None:
+    if request.last_image is not None and request.image is None:
+        raise RequestError("last_image", "given alone", "a last frame needs a first one", "give image too")
+    if request.last_image is not None and "last_image" not in spec.modes:
+        raise RequestError("last_image", "given", f"{spec.name} takes no last frame", "leave it out")
+    if request.mode not in spec.modes:
+        hint = "give an image" if request.mode == "text" else "leave the image out"
+        raise RequestError("image", request.mode + " mode", f"{spec.name} has no {request.mode} mode", hint)
+
+
+def _prompt(value: Any) -> str:
+    if not isinstance(value, str):
+        raise RequestError("prompt", value, "must be text")
+    text = value.strip()
+    if not text:
+        raise RequestError("prompt", value, "must say what to show", 'try "a red ball bouncing on grass"')
+    if len(text) > PROMPT_LIMIT:
+        raise RequestError(
+            "prompt", value, f"has {len(text):,} characters, at most {PROMPT_LIMIT:,} are read",
+            f"shorten it by {len(text) - PROMPT_LIMIT:,}",
+        )  # fmt: skip
+    return text
+
+
+def _negative(value: Any, default: str) -> str:
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise RequestError("negative_prompt", value, "must be text")
+    if len(value) > PROMPT_LIMIT:
+        raise RequestError("negative_prompt", value, f"may have at most {PROMPT_LIMIT:,} characters")
+    return value.strip()
+
+
+def _size(
+    request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None
+) -> tuple[int, int]:
+    default = spec.recipe.size
+    if picture is not None and not spec.fixed_size:
+        default = _same_area(default, picture, geometry.grid)
+    if spec.fixed_size:
+        for field, value, fixed in zip(("width", "height"), (request.width, request.height), default, strict=True):
+            if value is not None and value != fixed:
+                raise RequestError(field, value, f"{spec.name} only makes {default[0]}x{default[1]}", f"try {fixed}")
+    return (
+        _side("width", request.width, default[0], geometry.grid, spec.max_side),
+        _side("height", request.height, default[1], geometry.grid, spec.max_side),
+    )
+
+
+def _same_area(size: tuple[int, int], picture: tuple[int, int], grid: int) -> tuple[int, int]:
+    """The picture's own aspect at the recipe's area, on the grid."""
+    area, aspect = size[0] * size[1], picture[0] / picture[1]
+    width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    return max(grid, int(width // grid) * grid), max(grid, int(height // grid) * grid)
+
+
+def _side(field: str, value: Any, default: int, grid: int, most: int) -> int:
+    if value is None:
+        return default
+    value = _whole(field, value)
+    top = most // grid * grid
+    if value % grid or not grid <= value <= top:
+        nearest = min(max(grid, round(value / grid) * grid), top)
+        raise RequestError(field, value, f"must be a multiple of {grid}, {grid} to {top}", f"try {nearest}")
+    return value
+
+
+def _frames(request: Request, spec: ModelSpec, geometry: Geometry) -> int:
+    n, fps = geometry.temporal, spec.recipe.fps
+    most = (spec.max_frames - 1) // n * n + 1
+    if request.duration_seconds is not None:
+        if request.num_frames is not None:
+            raise RequestError("duration_seconds", request.duration_seconds, "num_frames is given too", "give one of them")
+        seconds = _number("duration_seconds", request.duration_seconds, 1.0, 1 / fps, most / fps)
+        return min(most, max(1, round((seconds * fps - 1) / n) * n + 1))
+    if request.num_frames is None:
+        return spec.recipe.frames
+    value = _whole("num_frames", request.num_frames)
+    if value % n == 1 and 1 <= value <= most:
+        return value
+    below = min(most, max(1, (value - 1) // n * n + 1))
+    above = min(most, below + n) if value > below else below
+    hint = f"try {below}" if above == below else f"try {below} or {above}"
+    raise RequestError("num_frames", value, f"Wan makes {n}n+1 frames, 1 to {most}", hint)
+
+
+def _whole(field: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RequestError(field, value, "must be a whole number")
+    if value != int(value):
+        raise RequestError(field, value, "must be a whole number", f"try {round(value)}")
+    return int(value)
+
+
+def _integer(field: str, value: Any, default: int, least: int, most: int) -> int:
+    if value is None:
+        return default
+    value = _whole(field, value)
+    if not least <= value <= most:
+        raise RequestError(field, value, f"must be {least} to {most}", f"try {min(max(value, least), most)}")
+    return value
+
+
+def _number(field: str, value: Any, default: float, least: float, most: float) -> float:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RequestError(field, value, f"must be a number from {least:g} to {most:g}", f"try {default:g}")
+    if not least <= value <= most:
+        raise RequestError(
+            field, value, f"must be {least:g} to {most:g}", f"try {min(max(value, least), most):g}"
+        )
+    return float(value)
+
+
+def _choice(field: str, value: Any, options: tuple[str, ...]) -> str:
+    if value is None:
+        return options[0]
+    if value not in options:
+        raise RequestError(field, value, f"must be one of {', '.join(options)}", f"try {options[0]}")
+    return value
+
+
+def _seed(value: Any) -> int:
+    if value is None:
+        return secrets.randbelow(2**31)
+    value = _whole("seed", value)
+    if not 0 <= value < SEED_LIMIT:
+        raise RequestError("seed", value, "must be 0 to 2**53 - 1", f"try {abs(value) % SEED_LIMIT}")
+    return value
+
+
+def _focal(value: Any) -> tuple[float, float]:
+    try:
+        x, y = value
+    except (TypeError, ValueError) as error:
+        raise RequestError("focal_point", value, "must be two numbers from 0 to 1", "try (0.5, 0.5)") from error
+    return _number("focal_point", x, 0.5, 0.0, 1.0), _number("focal_point", y, 0.5, 0.0, 1.0)

@@ -1,0 +1,1 @@
+"""Latents over noise levels, against a ``Velocity``; nothing here knows a model."""

@@ -1,0 +1,65 @@
+"""The sampling loop: pick an expert, guide, step; one event per step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wan_core.errors import Cancelled
+from wan_core.sample import experts
+from wan_core.sample.guide import Velocity, guided
+from wan_core.types import CancelCheck
+
+
+@dataclass(frozen=True)
+class LatentState:
+    """Latents between two solver steps.
+
+    Attributes:
+        latents: (B, C, T, h, w) float32.
+        step: steps done.
+        of: steps in all.
+    """
+
+    latents: Tensor
+    step: int
+    of: int
+
+
+@torch.no_grad()
+def denoise(
+    velocity: Velocity,
+    latents: Tensor,
+    solver: Any,
+    guidance: tuple[float, float],
+    boundary: float | None,
+    cancelled: CancelCheck,
+) -> Iterator[LatentState]:
+    """Run all steps.
+
+    Args:
+        velocity: the model.
+        latents: (B, C, T, h, w) float32 noise.
+        solver: from :func:`wan_core.sample.schedule.solver`.
+        guidance: scales for the high-noise (or only) and the low-noise expert.
+        boundary: see :func:`wan_core.sample.experts.pick`.
+        cancelled: asked before every step.
+
+    Yields:
+        The state after every step.
+
+    Raises:
+        Cancelled: as soon as ``cancelled`` says so.
+    """
+    total = len(solver.timesteps)
+    for i, t in enumerate(solver.timesteps):
+        if cancelled():
+            raise Cancelled(f"stopped after {i} of {total} steps")
+        expert = experts.pick(float(t), boundary)
+        v = guided(velocity, latents, t, expert, guidance[expert])
+        latents = solver.step(v.float(), t, latents, return_dict=False)[0]
+        yield LatentState(latents, i + 1, total)

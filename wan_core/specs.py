@@ -1,0 +1,125 @@
+"""Model families and their recipes, as frozen data.
+
+Flow shift, guidance and boundary come from here and not from a repository's scheduler config:
+several published configs carry a wrong shift. Figures are those of the official inference code
+(Wan-Video/Wan2.1 and Wan2.2, wan/configs and generate.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+NEGATIVE_ZH = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，"
+    "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is meant to be sampled.
+
+    Attributes:
+        steps: solver steps.
+        shift: flow shift.
+        guidance: classifier-free guidance, of the high-noise expert if there are two.
+        guidance_low: the low-noise expert's guidance, or None for the same.
+        fps: frames per second.
+        frames: frames of a usual clip, 4n+1.
+        size: usual (width, height).
+        negative: negative prompt.
+        shift_small: flow shift below 720p, where it differs.
+    """
+
+    steps: int
+    shift: float
+    guidance: float
+    fps: int
+    frames: int
+    size: tuple[int, int]
+    guidance_low: float | None = None
+    negative: str = NEGATIVE_ZH
+    shift_small: float | None = None
+
+    def shift_for(self, width: int, height: int) -> float:
+        """The flow shift for a frame size."""
+        if self.shift_small is not None and width * height < 720 * 1024:
+            return self.shift_small
+        return self.shift
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One family and size.
+
+    Attributes:
+        name: short name.
+        modes: what it can do, of "text", "image", "last_image".
+        recipe: how to sample it.
+        boundary: share of the noise range that the high-noise expert owns, for two experts.
+        max_frames: longest clip it was made for.
+        max_side: largest side it was made for, pixels.
+        fixed_size: whether it makes only the recipe's size.
+        note: one honest sentence about what it can show, for the page.
+        licence: SPDX identifier.
+    """
+
+    name: str
+    modes: frozenset[str]
+    recipe: Recipe
+    boundary: float | None = None
+    max_frames: int = 161
+    max_side: int = 1440
+    fixed_size: bool = False
+    note: str = ""
+    licence: str = "Apache-2.0"
+
+
+_480P, _720P = (832, 480), (1280, 720)
+_T2V = Recipe(50, 5.0, 5.0, 16, 81, _480P)
+_TEXT, _IMAGE = frozenset({"text"}), frozenset({"image", "last_image"})
+
+SPECS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("wan2.1-t2v-1.3b", _TEXT, _T2V),
+        ModelSpec("wan2.1-t2v-14b", _TEXT, replace(_T2V, size=_720P)),
+        ModelSpec("wan2.1-i2v-14b", frozenset({"image"}),
+                  replace(_T2V, steps=40, size=_720P, shift_small=3.0, negative="镜头晃动，" + NEGATIVE_ZH)),
+        ModelSpec("wan2.1-flf2v-14b", _IMAGE,
+                  replace(_T2V, shift=16.0, size=_720P, negative="镜头切换，" + NEGATIVE_ZH)),
+        ModelSpec("wan2.2-t2v-a14b", _TEXT,
+                  Recipe(40, 12.0, 4.0, 16, 81, _720P, guidance_low=3.0), boundary=0.875),
+        ModelSpec("wan2.2-i2v-a14b", _IMAGE,
+                  Recipe(40, 5.0, 3.5, 16, 81, _720P, guidance_low=3.5, shift_small=3.0), boundary=0.9),
+        ModelSpec("wan2.2-ti2v-5b", frozenset({"text", "image"}),
+                  Recipe(50, 5.0, 5.0, 24, 121, (1280, 704))),
+    )
+}  # fmt: skip
+
+
+def family(config: dict, boundary: float | None, layers: int) -> ModelSpec:
+    """Name a diffusers checkpoint by what it holds, never by its file name.
+
+    Args:
+        config: the transformer's config.
+        boundary: the pipeline's expert boundary, which only 2.2 A14B models have.
+        layers: transformer blocks.
+
+    Returns:
+        The nearest spec; its recipe may be overridden by the checkpoint's own ``recipe.json``.
+    """
+    channels, out = config["in_channels"], config["out_channels"]
+    if channels == out == 48:
+        name = "wan2.2-ti2v-5b"
+    elif channels == 36:
+        if boundary is not None or config.get("image_dim") is None:
+            name = "wan2.2-i2v-a14b"
+        else:
+            name = "wan2.1-flf2v-14b" if config.get("pos_embed_seq_len") else "wan2.1-i2v-14b"
+    elif boundary is not None:
+        name = "wan2.2-t2v-a14b"
+    else:
+        name = "wan2.1-t2v-14b" if layers > 30 else "wan2.1-t2v-1.3b"
+    return replace(SPECS[name], boundary=boundary)

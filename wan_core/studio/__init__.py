@@ -1,0 +1,1 @@
+"""A job from request to file; nothing here knows the page."""

@@ -1,0 +1,115 @@
+"""Frames to an mp4 that browsers play, written frame by frame through the bundled ffmpeg."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import imageio_ffmpeg
+import numpy as np
+
+from wan_core.errors import OutputError
+
+SUFFIXES = (".mp4",)
+
+
+class VideoWriter:
+    """Writes H.264 into an mp4 as frames arrive.
+
+    The file appears under its name only once it is whole; on any error nothing is left behind.
+
+    Args:
+        path: where the video goes; the name must end in .mp4.
+        width: pixels, even.
+        height: pixels, even.
+        fps: frames per second.
+        recipe: how the video was made, stored in its metadata.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+
+    def __init__(
+        self, path: Path, width: int, height: int, fps: int, recipe: dict[str, Any] | None = None
+    ) -> None:
+        check_output(path)
+        self.path = path
+        self._part = path.with_name(f".{path.stem}.part.mp4")
+        self._log = tempfile.TemporaryFile()
+        self._size = (height, width)
+        metadata = ["-metadata", f"comment={json.dumps(recipe, ensure_ascii=False)}"] if recipe else []
+        command = [
+            imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0",
+            "-c:v", "libx264", "-preset", "veryfast", "-crf", "14", "-pix_fmt", "yuv420p",
+            "-movflags", "+faststart", *metadata, str(self._part),
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log
+        )
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append frames, (n, H, W, 3) uint8.
+
+        Raises:
+            OutputError: the disk is full or the encoder failed.
+        """
+        if frames.dtype != np.uint8 or frames.shape[1:] != (*self._size, 3):
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, must be uint8 (n, {self._size}, 3)")
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(np.ascontiguousarray(frames).data)
+        except (BrokenPipeError, OSError) as error:
+            raise self._failure() from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is not None:
+                self._process.kill()
+            self._close_pipe()
+            if kind is None:
+                if self._process.returncode != 0:
+                    raise self._failure()
+                self._part.replace(self.path)
+        finally:
+            self._part.unlink(missing_ok=True)
+            self._log.close()
+
+    def _close_pipe(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except (BrokenPipeError, OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def _failure(self) -> OutputError:
+        self._process.wait()
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").lower()
+        if "no space" in said or "file too large" in said or self._process.returncode < 0:
+            return OutputError(f"{self.path.name}: there is no room left to write it; free some space and try again")
+        return OutputError(f"{self.path.name}: the video could not be written here; try another folder")
+
+
+def check_output(path: Path) -> None:
+    """Find out before any work whether a video can be put somewhere.
+
+    Raises:
+        OutputError: wrong kind of name, or a folder that is missing.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{path.name}: videos are written as .mp4; try {path.stem or 'video'}.mp4")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.name}: its folder does not exist; make the folder {path.parent.name!r} first")
+    if path.is_dir():
+        raise OutputError(f"{path.name}: this is a folder; give the name of a file")

@@ -1,0 +1,56 @@
+"""One request to one file: frames go into the encoder as they are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from wan_core.studio.media import VideoWriter, check_output
+from wan_core.types import CancelCheck, Done, Event, Frames, Request, Settled, Started, never
+
+
+class Runner(Protocol):
+    """What a job needs of a pipeline."""
+
+    def run(self, request: Request, cancelled: CancelCheck = never) -> Iterator[Event]:
+        """Make one video."""
+        ...
+
+
+def produce(pipe: Runner, request: Request, path: Path, cancelled: CancelCheck = never) -> Iterator[Event]:
+    """Make one video and write it.
+
+    Args:
+        pipe: a loaded pipeline.
+        request: what to make.
+        path: the mp4 to write; it exists when ``Done`` is yielded, and never half-written.
+        cancelled: asked between steps and between decoded groups of frames.
+
+    Yields:
+        Every event of the pipeline but the frames themselves.
+
+    Raises:
+        WanError: bad input, cancellation, or no room for the file.
+    """
+    check_output(path)
+    settled: Settled | None = None
+    writer: VideoWriter | None = None
+    with ExitStack() as open_files:  # an error or a close in the middle discards the file
+        for event in pipe.run(request, cancelled):
+            match event:
+                case Started():
+                    settled = event.settled
+                case Frames(pixels):
+                    assert settled is not None
+                    if writer is None:
+                        recipe = settled.as_json()
+                        writer = open_files.enter_context(
+                            VideoWriter(path, settled.width, settled.height, settled.fps, recipe)
+                        )
+                    writer.write(pixels)
+                    continue
+                case Done():
+                    open_files.close()
+            yield event

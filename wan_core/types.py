@@ -1,0 +1,194 @@
+"""Frozen data that travels between the rooms: a request, latent shapes, events.
+
+Letters used across the project: B batch, F pixel frames, T latent frames, (H, W) pixels, (h, w)
+latents, C channels, L tokens, U distinct timesteps, S text tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+ImageInput = Any  # a path, a PIL image or a uint8 array; read by condition.picture
+
+
+@dataclass(frozen=True)
+class Request:
+    """One video to make, in diffusers' own names; None means "as the model's recipe says".
+
+    Attributes:
+        prompt: what to show, 1 to 2,000 characters.
+        negative_prompt: what to avoid; only used when guidance is on.
+        image: first frame: path, PIL image or (H, W, 3) uint8 array.
+        last_image: last frame, for models that take one.
+        width: pixels.
+        height: pixels.
+        num_frames: 4n+1; excludes ``duration_seconds``.
+        duration_seconds: seconds, rounded to the nearest 4n+1 frames.
+        num_inference_steps: 1 to 100.
+        guidance_scale: classifier-free guidance; 1 is off. For two experts, the high-noise one's.
+        guidance_scale_2: the low-noise expert's guidance.
+        flow_shift: how far sampling leans to high noise.
+        sampler: "unipc" or "euler".
+        seed: 0 to 2**53 - 1; None draws one.
+        image_fit: "crop" fills the frame, "pad" shows the whole image.
+        focal_point: (x, y) in 0..1 that a crop keeps in view.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    image: ImageInput = None
+    last_image: ImageInput = None
+    width: int | None = None
+    height: int | None = None
+    num_frames: int | None = None
+    duration_seconds: float | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    flow_shift: float | None = None
+    sampler: str | None = None
+    seed: int | None = None
+    image_fit: str = "crop"
+    focal_point: tuple[float, float] = (0.5, 0.5)
+
+    @property
+    def mode(self) -> str:
+        """ "image" when a first frame is given, else "text"."""
+        return "text" if self.image is None else "image"
+
+    def as_json(self) -> dict[str, Any]:
+        """The request without its pictures, for recipes and logs."""
+        skip = {"image", "last_image"}
+        return {k: v for k, v in asdict_shallow(self).items() if k not in skip}
+
+
+def asdict_shallow(data: object) -> dict[str, Any]:
+    """A dataclass as a dict without copying what it holds."""
+    return {f.name: getattr(data, f.name) for f in fields(data)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How pixels become latents and tokens for one model.
+
+    Attributes:
+        spatial: pixels per latent, both ways.
+        temporal: frames per latent after the first.
+        patch: latents per token in (time, height, width).
+        channels: latent channels.
+    """
+
+    spatial: int
+    temporal: int
+    patch: tuple[int, int, int]
+    channels: int
+
+    @property
+    def grid(self) -> int:
+        """The number of pixels that width and height must be a multiple of."""
+        return self.spatial * self.patch[1]
+
+    def latent_frames(self, frames: int) -> int:
+        """Latent frames T of F pixel frames."""
+        return (frames - 1) // self.temporal + 1
+
+    def latents(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, T, h, w) of a clip."""
+        return (
+            self.channels,
+            self.latent_frames(frames),
+            height // self.spatial,
+            width // self.spatial,
+        )
+
+    def tokens(self, frames: int, height: int, width: int) -> tuple[int, int]:
+        """(tokens of one latent frame, tokens of the clip)."""
+        _, t, h, w = self.latents(frames, height, width)
+        pt, ph, pw = self.patch
+        one = (h // ph) * (w // pw)
+        return one, one * (t // pt)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A request with every choice made and checked against a model.
+
+    Attributes are those of :class:`Request`, with nothing left open.
+    """
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    guidance_scale_2: float
+    flow_shift: float
+    sampler: str
+    seed: int
+    fps: int
+    mode: str
+    image_fit: str
+    focal_point: tuple[float, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The recipe's core."""
+        return asdict(self)
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """The request is settled and work begins."""
+
+    settled: Settled
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Work done so far in one phase: "encode", "denoise" or "decode"."""
+
+    phase: str
+    step: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A rough picture of the clip so far. frames: (T, h, w, 3) uint8."""
+
+    frames: np.ndarray
+    step: int
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Finished frames, in order. pixels: (n, H, W, 3) uint8."""
+
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Done:
+    """The clip is complete; its frames have all been yielded."""
+
+    settled: Settled
+    seconds: float
+
+
+Event = Started | Progress | Preview | Frames | Done
+CancelCheck = Callable[[], bool]
+
+
+def never() -> bool:
+    """The cancel check of someone who does not cancel."""
+    return False

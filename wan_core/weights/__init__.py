@@ -1,0 +1,1 @@
+"""Files to tensors: layouts, key maps, checks."""
