@@ -1,11 +1,11 @@
 """The error tree. Every error a user can cause says what was wrong, the rule, and what is near.
 
-    WanError
-    ├── RequestError      a field of a request breaks a rule
-    │   └── MediaError    an image or clip that cannot be used
-    ├── CheckpointError   files that are not the model they claim to be
-    ├── OutputError       the result cannot be written
-    └── Cancelled         the user asked to stop; nothing is wrong
+WanError
+├── RequestError      a field of a request breaks a rule
+│   └── MediaError    an image or clip that cannot be used
+├── CheckpointError   files that are not the model they claim to be
+├── OutputError       the result cannot be written
+└── Cancelled         the user asked to stop; nothing is wrong
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -157,21 +157,19 @@ class Pipeline:
         yield Progress("encode", 0, 1)
         conditioning = self._condition(settled, pictures)
         yield Progress("encode", 1, 1)
-        latents = None
-        for event, latents in self._denoise(settled, conditioning, cancelled):
-            yield from event
-        assert latents is not None
+        latents = yield from self._denoise(settled, conditioning, cancelled)
         yield from self._decode(latents, cancelled)
         yield Done(settled, time.monotonic() - begin)
 
     def latents(self, request: Request) -> Tensor:
         """The final latents of a request, (1, C, T, h, w) float32, without decoding."""
         settled, pictures = self._settle(request)
-        latents = None
-        for _, latents in self._denoise(settled, self._condition(settled, pictures), never):
-            pass
-        assert latents is not None
-        return latents
+        steps = self._denoise(settled, self._condition(settled, pictures), never)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                return finished.value
 
     def _condition(self, settled: Settled, pictures: list[Any]) -> Conditioning:
         parts = self.parts
@@ -186,13 +184,11 @@ class Pipeline:
         if config.in_channels == config.out_channels:
             return clean_first_frame(base, first, parts.codec.encode)
         features = None if parts.vision is None else vision.features(pictures, *parts.vision)
-        return channel_image(
-            base, first, last[0] if last else None, settled.num_frames, parts.codec.encode, features
-        )
+        return channel_image(base, first, last[0] if last else None, settled.num_frames, parts.codec.encode, features)
 
     def _denoise(
         self, settled: Settled, conditioning: Conditioning, cancelled: CancelCheck
-    ) -> Iterator[tuple[list[Event], Tensor]]:
+    ) -> Generator[Event, None, Tensor]:
         size = settled.num_frames, settled.height, settled.width
         velocity = _Velocity(self.parts, conditioning, self.geometry.tokens(*size))
         device = self.parts.experts[0].patch_embedding.weight.device
@@ -207,12 +203,12 @@ class Pipeline:
         )
         shown = time.monotonic()
         for done in steps:
-            latents = conditioning.keep_first(done.latents)
-            events: list[Event] = [Progress("denoise", done.step, done.of)]
+            state = conditioning.keep_first(done.latents)
+            yield Progress("denoise", done.step, done.of)
             if done.step < done.of and time.monotonic() - shown > PREVIEW_SECONDS:
                 shown = time.monotonic()
-                events.append(Preview(self.parts.codec.preview(latents).numpy(), done.step))
-            yield events, latents
+                yield Preview(self.parts.codec.preview(state).numpy(), done.step)
+        return state
 
     def _decode(self, latents: Tensor, cancelled: CancelCheck) -> Iterator[Event]:
         total = latents.shape[2]

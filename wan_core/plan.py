@@ -16,9 +16,7 @@ SAMPLERS = ("unipc", "euler")
 FITS = ("crop", "pad")
 
 
-def settle(
-    request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None = None
-) -> Settled:
+def settle(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None = None) -> Settled:
     """Fill in what a request leaves open and check all of it.
 
     Args:
@@ -93,9 +91,7 @@ def _negative(value: Any, default: str) -> str:
     return value.strip()
 
 
-def _size(
-    request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None
-) -> tuple[int, int]:
+def _size(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None) -> tuple[int, int]:
     default = spec.recipe.size
     if picture is not None and not spec.fixed_size:
         default = _same_area(default, picture, geometry.grid)
@@ -132,7 +128,8 @@ def _frames(request: Request, spec: ModelSpec, geometry: Geometry) -> int:
     most = (spec.max_frames - 1) // n * n + 1
     if request.duration_seconds is not None:
         if request.num_frames is not None:
-            raise RequestError("duration_seconds", request.duration_seconds, "num_frames is given too", "give one of them")
+            rule = "num_frames is given too"
+            raise RequestError("duration_seconds", request.duration_seconds, rule, "give one of them")
         seconds = _number("duration_seconds", request.duration_seconds, 1.0, 1 / fps, most / fps)
         return min(most, max(1, round((seconds * fps - 1) / n) * n + 1))
     if request.num_frames is None:
@@ -169,9 +166,7 @@ def _number(field: str, value: Any, default: float, least: float, most: float) -
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise RequestError(field, value, f"must be a number from {least:g} to {most:g}", f"try {default:g}")
     if not least <= value <= most:
-        raise RequestError(
-            field, value, f"must be {least:g} to {most:g}", f"try {min(max(value, least), most):g}"
-        )
+        raise RequestError(field, value, f"must be {least:g} to {most:g}", f"try {min(max(value, least), most):g}")
     return float(value)
 
 

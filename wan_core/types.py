@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
 ImageInput = Any  # a path, a PIL image or a uint8 array; read by condition.picture
 
@@ -59,7 +58,7 @@ class Request:
 
     @property
     def mode(self) -> str:
-        """ "image" when a first frame is given, else "text"."""
+        """Which tab this belongs to: "image" when a first frame is given, else "text"."""
         return "text" if self.image is None else "image"
 
     def as_json(self) -> dict[str, Any]:

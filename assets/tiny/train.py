@@ -14,13 +14,13 @@ import torch
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(prog="python -m assets.tiny.train", description=__doc__)
-    parser.add_argument("stage", choices=("vae", "text", "latents", "dit"))
+    parser.add_argument("stage", choices=("vae", "text", "latents", "dit", "export"))
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    from assets.tiny import train_dit, train_text, train_vae
+    from assets.tiny import export, train_dit, train_text, train_vae
 
     if args.stage == "vae":
         train_vae.train(args.minutes, args.device, args.seed)
@@ -28,6 +28,8 @@ def main() -> None:
         train_text.train(args.seed)
     elif args.stage == "latents":
         train_dit.make_latents(args.seed)
+    elif args.stage == "export":
+        export.export()
     else:
         train_dit.train(args.minutes, args.device, args.seed)
 

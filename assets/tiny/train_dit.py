@@ -112,9 +112,7 @@ class Reader:
         Returns:
             (B, S, text_dim) and the bias, (B, 1, 1, S).
         """
-        enc = self.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=TRAINED_TEXT, return_tensors="pt"
-        )
+        enc = self.tokenizer(texts, padding="max_length", truncation=True, max_length=TRAINED_TEXT, return_tensors="pt")
         rows = self.encoder(enc.input_ids, enc.attention_mask).last_hidden_state
         mask = torch.cat([enc.attention_mask, torch.zeros(len(texts), 8, dtype=torch.long)], dim=1).bool()
         text = F.pad(rows, (0, 0, 0, 8)) * mask[..., None]
@@ -162,9 +160,7 @@ def batches(data: Latents, reader: Reader, rng: random.Random) -> Iterator[dict[
             order = list(range(len(data.scenes)))
             rng.shuffle(order)
         rows = [order.pop() for _ in range(BATCH)]
-        texts = [
-            "" if rng.random() < 0.1 else caption(data.scenes[i], rng, rng.choice(LANGUAGES))[0] for i in rows
-        ]
+        texts = ["" if rng.random() < 0.1 else caption(data.scenes[i], rng, rng.choice(LANGUAGES))[0] for i in rows]
         text, bias = reader(texts)
         u = torch.rand(BATCH)
         sigma = SHIFT * u / (1 + (SHIFT - 1) * u)

@@ -30,9 +30,7 @@ BATCH = 64
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """A unigram tokenizer over captions, with every ASCII character and kana in its alphabet."""
     rng = random.Random(seed)
-    corpus = [
-        caption(world.sample_scene(rng), rng, LANGUAGES[i % 3])[0] for i in range(30_000)
-    ]
+    corpus = [caption(world.sample_scene(rng), rng, LANGUAGES[i % 3])[0] for i in range(30_000)]
     kana = [chr(c) for c in range(0x3041, 0x30FF)]
     corpus += list(string.printable.strip()) * 3 + kana * 3
     tokenizer = Tokenizer(models.Unigram())
@@ -81,9 +79,7 @@ class Readers(nn.Module):
         for name, head in self.heads.items():
             logits = head(tokens).float()  # (B, L, K)
             goal = targets[name]
-            per_token = F.cross_entropy(
-                logits.transpose(1, 2), goal[:, None].expand(mask.shape), reduction="none"
-            )
+            per_token = F.cross_entropy(logits.transpose(1, 2), goal[:, None].expand(mask.shape), reduction="none")
             total = total + (per_token * share).sum(1).mean()
             vote = (logits.log_softmax(-1) * share[..., None]).sum(1).argmax(-1)
             right &= vote == goal
@@ -110,7 +106,9 @@ def example(rng: random.Random, index: int, held: bool = False) -> tuple[str, Sa
     return text, said
 
 
-def _batch(tokenizer: PreTrainedTokenizerFast, rng: random.Random, held: bool = False) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def _batch(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, held: bool = False
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     texts, saids = zip(*(example(rng, i, held) for i in range(BATCH)), strict=True)
     enc = tokenizer(list(texts), padding=True, truncation=True, max_length=64, return_tensors="pt")
     targets = {n: torch.tensor([v.index(s[n]) for s in saids]) for n, v in ATTRIBUTES.items()}

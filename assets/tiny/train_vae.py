@@ -164,7 +164,8 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
         mean_mse = 0.98 * mean_mse + 0.02 * float(mse)
         if step % 50 == 0:
             psnr = float(-10 * torch.log10(torch.tensor(mean_mse / 4)))
-            log.info("vae %d: %.0f s, %dx%d, psnr on crops %.2f, |g| %.2f", step, budget.spent, batch, frames, psnr, norm)
+            shape = f"{batch}x{frames}"
+            log.info("vae %d: %.0f s, %s, psnr on crops %.2f, |g| %.2f", step, budget.spent, shape, psnr, norm)
             state["curve"].append([step, budget.spent, psnr])
         if step % 200 == 0 or budget.fraction >= 1:
             state |= {
@@ -188,7 +189,8 @@ def freeze_encoder(vae: AutoencoderKLWan, ema: Ema) -> bool:
 
 
 def _phase(fraction: float) -> tuple[int, int]:
-    """Batch and frames: single frames first, then clips of one and of two latent steps."""
-    if fraction < SINGLES:
-        return 24, 1
-    return (6, 5) if fraction < 0.5 else (4, 9)
+    """Batch and frames: single frames first, then clips of one, two and four latent steps."""
+    for until, batch, frames in ((SINGLES, 24, 1), (0.32, 6, 5), (0.5, 4, 9), (1.1, 2, 17)):
+        if fraction < until:
+            return batch, frames
+    raise AssertionError(fraction)

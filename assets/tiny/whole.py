@@ -28,7 +28,7 @@ def _norm_silu(norm: nn.Module, x: Tensor) -> Tensor:
     """RMS norm over channels, then SiLU. A channels-last clip is viewed as rows, not copied."""
     b, c, t, h, w = x.shape
     rows = x.permute(0, 2, 3, 4, 1).reshape(-1, c)
-    fuse = x.requires_grad or not torch.is_grad_enabled() and x.dtype == torch.bfloat16
+    fuse = x.requires_grad or (not torch.is_grad_enabled() and x.dtype == torch.bfloat16)
     out = (_fused_rows if fuse else _rows)(rows, norm.gamma.reshape(1, -1))
     return out.reshape(b, t, h, w, c).permute(0, 4, 1, 2, 3)
 

@@ -45,9 +45,7 @@ def slice_shape(rows: int, keys: int, lanes: int, budget: int) -> tuple[int, int
     return scores, 1
 
 
-def sliced_attention(
-    query: Tensor, key: Tensor, value: Tensor, budget: int, bias: Tensor | None = None
-) -> Tensor:
+def sliced_attention(query: Tensor, key: Tensor, value: Tensor, budget: int, bias: Tensor | None = None) -> Tensor:
     """The same numbers as :func:`attention`, with scores bounded by a byte budget.
 
     Rows of the score matrix are independent, so slicing over heads and queries is exact: the

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """x + gate * branch, in float32 inside.
+    """X + gate * branch, in float32 inside.
 
     Args:
         x: (B, L, C), the residual stream.
@@ -22,8 +22,6 @@ def gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: tuple[int, .
         return (x.float() + branch.float() * gate).to(x.dtype)
     parts = [
         some.float() + more.float() * gate[:, u, None]
-        for u, (some, more) in enumerate(
-            zip(x.split(lengths, dim=1), branch.split(lengths, dim=1), strict=True)
-        )
+        for u, (some, more) in enumerate(zip(x.split(lengths, dim=1), branch.split(lengths, dim=1), strict=True))
     ]
     return torch.cat(parts, dim=1).to(x.dtype)

@@ -23,8 +23,5 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], 
     normed = F.layer_norm(x.float(), x.shape[-1:], eps=eps)
     if len(lengths) == 1:
         return (normed * (1 + scale) + shift).to(x.dtype)
-    parts = [
-        part * (1 + scale[:, u, None]) + shift[:, u, None]
-        for u, part in enumerate(normed.split(lengths, dim=1))
-    ]
+    parts = [part * (1 + scale[:, u, None]) + shift[:, u, None] for u, part in enumerate(normed.split(lengths, dim=1))]
     return torch.cat(parts, dim=1).to(x.dtype)

@@ -68,14 +68,12 @@ def test_sliced_trunk_equals_plain(budget: int) -> None:
 def test_modulation_is_computed_once_per_distinct_timestep() -> None:
     ours, _ = pair("ti2v")
     seen: list[int] = []
-    ours.condition_embedder.time_proj.register_forward_hook(
-        lambda _m, args, _o: seen.append(args[0].shape[1])
-    )
+    ours.condition_embedder.time_proj.register_forward_hook(lambda _m, args, _o: seen.append(args[0].shape[1]))
     ours(**inputs("ti2v"))
     assert seen == [2]
 
 
-def test_fp32_parts_survive_half_precision_loading(tmp_path) -> None:  # noqa: ANN001
+def test_fp32_parts_survive_half_precision_loading(tmp_path) -> None:
     ours, _ = pair("clip")
     ours.save_pretrained(tmp_path)
     loaded = WanDiT.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)

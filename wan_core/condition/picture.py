@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,13 @@ def open_picture(source: ImageInput, field: str) -> Image.Image:
     if not path.is_file():
         raise MediaError(field, path.name, "there is no such file")
     try:
-        with Image.open(path) as image:
-            return _upright(image, field, path.name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _upright(image, field, path.name)
     except UnidentifiedImageError as error:
-        raise MediaError(
-            field, path.name, "this file is not a picture", "use PNG, JPEG or WebP"
-        ) from error
-    except Image.DecompressionBombError as error:
+        raise MediaError(field, path.name, "this file is not a picture", "use PNG, JPEG or WebP") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(field, path.name, _size_rule(), "scale it down first") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise MediaError(field, path.name, "this picture is damaged or cut short", "save it again") from error

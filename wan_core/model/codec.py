@@ -118,8 +118,9 @@ class Codec:
         x = latents.permute(0, 2, 3, 4, 1).reshape(-1, latents.shape[1])
         y = target.permute(0, 2, 3, 4, 1).reshape(-1, 3)
         x = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
-        ridge = 1e-3 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
-        solution = torch.linalg.solve(x.T @ x + ridge, x.T @ y.double()).float()
+        gram = x.T @ x
+        ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+        solution = torch.linalg.solve(gram + ridge, x.T @ y.double()).float()
         return solution[:-1], solution[-1]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -140,15 +140,16 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
     huggingface/diffusers src/diffusers/models/transformers/transformer_wan.py.
     """
 
+    # what diffusers' loading, compiling, offloading and casting look for
     _supports_gradient_checkpointing = False
-    _skip_layerwise_casting_patterns = ["patch_embedding", "condition_embedder", "norm"]
-    _no_split_modules = ["WanBlock"]
-    _repeated_blocks = ["WanBlock"]
-    _keep_in_fp32_modules = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]
-    _keys_to_ignore_on_load_unexpected = ["norm_added_q"]
+    _skip_layerwise_casting_patterns: ClassVar = ["patch_embedding", "condition_embedder", "norm"]
+    _no_split_modules: ClassVar = ["WanBlock"]
+    _repeated_blocks: ClassVar = ["WanBlock"]
+    _keep_in_fp32_modules: ClassVar = ["time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]
+    _keys_to_ignore_on_load_unexpected: ClassVar = ["norm_added_q"]
 
     @register_to_config
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the config fields are diffusers'
         self,
         patch_size: tuple[int, int, int] = (1, 2, 2),
         num_attention_heads: int = 40,
@@ -160,11 +161,11 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         ffn_dim: int = 13824,
         num_layers: int = 40,
         cross_attn_norm: bool = True,
-        qk_norm: str | None = "rms_norm_across_heads",
+        qk_norm: str | None = "rms_norm_across_heads",  # noqa: ARG002 - a field of every config
         eps: float = 1e-6,
         image_dim: int | None = None,
         added_kv_proj_dim: int | None = None,
-        rope_max_seq_len: int = 1024,
+        rope_max_seq_len: int = 1024,  # noqa: ARG002 - likewise
         pos_embed_seq_len: int | None = None,
     ) -> None:
         super().__init__()

@@ -45,7 +45,6 @@ class Tokens(NamedTuple):
     bias: Tensor | None = None
 
 
-
 class AffineNorm(nn.Module):
     """LayerNorm with gain and bias, in float32 whatever the activations are."""
 
@@ -57,9 +56,7 @@ class AffineNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., dim), any float dtype; the same comes back."""
-        out = F.layer_norm(
-            x.float(), x.shape[-1:], self.weight.float(), self.bias.float(), self.eps
-        )
+        out = F.layer_norm(x.float(), x.shape[-1:], self.weight.float(), self.bias.float(), self.eps)
         return out.to(x.dtype)
 
 

@@ -26,9 +26,7 @@ def solver(sampler: str, steps: int, shift: float, device: torch.device) -> Any:
     Source: Wan-Video/Wan2.2 wan/utils/fm_solvers_unipc.py for the choice of solver and order.
     """
     if sampler == "unipc":
-        scheduler = UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
-        )
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
     else:
         scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(steps, device=device)

@@ -33,13 +33,11 @@ class VideoWriter:
         OutputError: the place cannot be written to.
     """
 
-    def __init__(
-        self, path: Path, width: int, height: int, fps: int, recipe: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, path: Path, width: int, height: int, fps: int, recipe: dict[str, Any] | None = None) -> None:
         check_output(path)
         self.path = path
         self._part = path.with_name(f".{path.stem}.part.mp4")
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._size = (height, width)
         metadata = ["-metadata", f"comment={json.dumps(recipe, ensure_ascii=False)}"] if recipe else []
         command = [
@@ -48,9 +46,7 @@ class VideoWriter:
             "-c:v", "libx264", "-preset", "veryfast", "-crf", "14", "-pix_fmt", "yuv420p",
             "-movflags", "+faststart", *metadata, str(self._part),
         ]  # fmt: skip
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log
-        )
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames, (n, H, W, 3) uint8.

@@ -74,9 +74,7 @@ def _read(files: list[Path], dtype: torch.dtype) -> dict[str, Tensor]:
                 for key in shard.keys():  # noqa: SIM118 - a safe_open is not a dict
                     tensors[key] = _settle(key, shard.get_tensor(key), dtype)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{file.name}: this file is damaged or cut short; download it again"
-            ) from error
+            raise CheckpointError(f"{file.name}: this file is damaged or cut short; download it again") from error
     return tensors
 
 

@@ -1,0 +1,71 @@
+"""Wan Atelier: settings from the environment, the one GPU entry, launch.
+
+Settings: WAN_MODEL, a folder or repository id (default: the built-in model); WAN_DEVICE and
+WAN_DTYPE to override what is found; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
+"""
+
+from __future__ import annotations
+
+import spaces  # first: on ZeroGPU it must come before anything that touches CUDA
+
+# isort: split
+import os
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from wan_core import BUILT_IN, Request, WanError
+from wan_core.pipeline import Pipeline, load
+from wan_core.studio.produce import produce
+from wan_core.types import Event
+from wan_core.ui.handlers import Desk
+from wan_core.ui.page import build
+from wan_core.ui.theme import STYLE, theme
+
+
+@lru_cache(maxsize=1)
+def pipeline() -> Pipeline:
+    """The loaded model."""
+    dtype = os.environ.get("WAN_DTYPE")
+    return load(
+        os.environ.get("WAN_MODEL") or BUILT_IN,
+        os.environ.get("WAN_DEVICE"),
+        getattr(torch, dtype) if dtype else None,
+    )
+
+
+def seconds(request: Request, *_: object) -> int:
+    """What to ask ZeroGPU for: a minute, and more for more steps and frames."""
+    settled = pipeline().settle(request)
+    return 60 + settled.num_inference_steps * settled.num_frames // 40
+
+
+@spaces.GPU(duration=seconds)
+def make(request: Request, path: Path) -> Iterator[Event]:
+    """Make one video on the GPU; closing the iterator stops it."""
+    yield from produce(pipeline(), request, path)
+
+
+def main() -> int:
+    """Load the model and serve the page."""
+    try:
+        pipe = pipeline()
+    except WanError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    weight = pipe.parts.experts[0].blocks[0].attn1.to_q.weight
+    kind = str(weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
+    badge = f"{pipe.spec.name} · {weight.device.type.upper()} · {kind}"
+    page = build(pipe.spec, badge, Desk(make))
+    page.launch(
+        theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,
+        run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

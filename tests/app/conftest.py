@@ -1,0 +1,55 @@
+"""The real app in a process of its own, once for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT = 120
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start ``python app.py`` as the README says; yields its address."""
+    log_path = tmp_path_factory.mktemp("app") / "log.txt"
+    environment = os.environ | {
+        "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("cache")), "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1",
+    }  # fmt: skip
+    with log_path.open("w") as log:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            yield _address(process, log_path)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _address(process: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        if found:
+            return found[0]
+        time.sleep(0.2)
+    raise AssertionError("the app did not start:\n" + log.read_text()[-3000:])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of a user: not the model's size, not its world."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (300, 200), (140, 190, 240))
+    ImageDraw.Draw(image).ellipse((110, 60, 190, 140), fill=(220, 30, 30))
+    path = tmp_path / "photo.png"
+    image.save(path)
+    return path

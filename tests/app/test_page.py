@@ -1,0 +1,108 @@
+"""The page in headless Chromium: type, press, watch, cancel."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+MINUTE = 60_000
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium")
+    assert path, "these tests need Debian's chromium; .ci/run installs it"
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(app: str, browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    page.goto(app)
+    expect(page.get_by_role("button", name="Generate").first).to_be_visible(timeout=MINUTE)
+    yield page
+    context.close()
+
+
+def test_type_generate_watch_download(page: Page, tmp_path: Path) -> None:
+    page.get_by_label("Prompt", exact=True).first.fill("a green ring on black")
+    page.get_by_role("button", name="Generate").first.click()
+    expect(page.get_by_text("step").first).to_be_visible(timeout=MINUTE)
+    video = page.locator(".stage video").first
+    expect(video).to_be_visible(timeout=MINUTE)
+    page.wait_for_function("() => { const v = document.querySelector('.stage video'); return v && v.readyState >= 2 }")
+    assert video.evaluate("v => [v.videoWidth, v.videoHeight]") == [128, 128]
+    assert abs(video.evaluate("v => v.duration") - 33 / 16) < 0.1
+    with page.expect_download() as download:
+        page.get_by_text("Download").first.click()
+    target = tmp_path / "clip.mp4"
+    download.value.save_as(target)
+    assert target.read_bytes()[4:8] == b"ftyp"
+    expect(page.get_by_text("seed").first).to_be_visible()
+
+
+def test_cancel_stops_the_work(page: Page) -> None:
+    page.get_by_text("Advanced").first.click()
+    steps = page.get_by_label("number input for Steps").first
+    steps.fill("100")
+    steps.press("Tab")
+    page.get_by_role("button", name="Generate").first.click()
+    cancel = page.get_by_role("button", name="Cancel").first
+    expect(page.get_by_text("of 100").first).to_be_visible(timeout=MINUTE)
+    cancel.click()
+    expect(page.get_by_text("Stopped.").first).to_be_visible(timeout=MINUTE)
+    expect(cancel).to_be_hidden()
+
+
+def test_errors_are_words_on_the_stage(page: Page) -> None:
+    page.get_by_label("Prompt", exact=True).first.fill("   ")
+    page.get_by_role("button", name="Generate").first.click()
+    alert = page.get_by_role("alert").first
+    expect(alert).to_contain_text("must say what to show", timeout=MINUTE)
+
+
+def test_image_tab(page: Page, photo: Path) -> None:
+    page.get_by_role("tab", name="Image").click()
+    page.locator("input[type=file]:visible, input[type=file]").last.set_input_files(str(photo))
+    page.get_by_role("button", name="moving", exact=False).or_(page.get_by_role("button", name="bouncing")).last.click()
+    page.get_by_role("button", name="Generate").last.click()
+    expect(page.locator(".stage video").last).to_be_visible(timeout=2 * MINUTE)
+
+
+def test_image_tab_without_an_image(page: Page) -> None:
+    page.get_by_role("tab", name="Image").click()
+    page.get_by_label("Prompt", exact=True).last.fill("spinning")
+    page.get_by_role("button", name="Generate").last.click()
+    expect(page.get_by_role("alert").last).to_contain_text("needs a first frame", timeout=MINUTE)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_phone_width_has_no_sideways_scroll(app: str, browser, dark: bool) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light")
+    page = context.new_page()
+    page.goto(app)
+    expect(page.get_by_role("button", name="Generate").first).to_be_visible(timeout=MINUTE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_nothing_is_fetched_from_elsewhere(app: str, browser) -> None:
+    context = browser.new_context()
+    page, asked = context.new_page(), []
+    page.on("request", lambda r: asked.append(r.url))
+    page.goto(app)
+    expect(page.get_by_role("button", name="Generate").first).to_be_visible(timeout=MINUTE)
+    assert [u for u in asked if not u.startswith((app, "data:", "blob:"))] == []
+    context.close()

@@ -1,0 +1,109 @@
+"""Every form of every operation against its plain reference."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kernels import reference
+from wan_core import ops
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPES = [(1, 1, 1, 1, 8), (2, 7, 13, 3, 8), (1, 127, 131, 2, 16), (1, 257, 31, 5, 24)]
+
+
+def qkv(b: int, rows: int, keys: int, heads: int, d: int, dtype: torch.dtype = torch.float32):
+    g = torch.Generator().manual_seed(rows)
+    return [torch.randn(b, n, heads, d, generator=g, dtype=torch.float64).to(dtype) for n in (rows, keys, keys)]
+
+
+def fp64(q, k, v, bias=None):
+    return reference.attention(q.double(), k.double(), v.double(), bias)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("budget", [1, 1000, 50_000, 10**9, None])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_is_the_same_at_every_budget(shape, budget, biased) -> None:
+    q, k, v = qkv(*shape)
+    bias = torch.randn(shape[0], 1, 1, shape[2]) if biased else None
+    assert (ops.attention(q, k, v, bias, budget=budget) - fp64(q, k, v, bias)).abs().max() <= 1e-5
+
+
+def test_attention_of_non_contiguous_inputs() -> None:
+    q, k, v = (t.transpose(1, 2).contiguous().transpose(1, 2) for t in qkv(2, 19, 23, 3, 8))
+    assert (ops.attention(q, k, v, budget=700) - fp64(q, k, v)).abs().max() <= 1e-5
+
+
+def test_bias_counts_equal_keys_exactly() -> None:
+    """One padding row with log(n) on its score stands for n of them."""
+    q, k, v = qkv(1, 9, 6, 2, 8)
+    many = [torch.cat([t[:, :-1], t[:, -1:].expand(-1, 300, -1, -1)], 1) for t in (k, v)]
+    bias = torch.zeros(1, 1, 1, 6)
+    bias[..., -1] = torch.tensor(300.0).log()
+    assert (ops.attention(q, k, v, bias) - fp64(q, *many)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(("rows", "keys", "lanes"), [(1, 1, 1), (513, 1031, 24), (20_000, 20_000, 40)])
+@pytest.mark.parametrize("budget", [1, 10_000, 5_000_000, 10**12])
+def test_slices_respect_the_budget(rows, keys, lanes, budget) -> None:
+    some_lanes, some_rows = reference.attention.__globals__["slice_shape"](rows, keys, lanes, budget)
+    assert 1 <= some_lanes <= lanes
+    assert 1 <= some_rows <= rows
+    assert 12 * some_lanes * some_rows * keys <= max(budget, 12 * keys)
+
+
+PEAK = """
+import resource, torch
+from kernels import reference
+torch.set_num_threads(1)
+q, k, v = (torch.randn(1, 3001, 4, 16) for _ in range(3))
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+reference.sliced_attention(q, k, v, 8_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)
+"""
+
+
+def test_sliced_attention_peaks_within_its_budget() -> None:
+    done = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True, check=True)
+    kib = int(done.stdout.split()[-1])
+    own_kib = 4 * (3001 * 4 * 16 * 4) / 1024  # contiguous q, k, v and the result
+    library_kib = 12_000  # what the first matrix product loads
+    assert kib <= 8_000_000 / 1024 + own_kib + library_kib
+    assert 4 * kib < 4 * 4 * 3001**2 / 1024  # the plain scores would need far more
+
+
+@pytest.mark.parametrize("budget", [1, 999, 20_000, None])
+def test_feed_forward_is_the_same_in_slices(budget) -> None:
+    up, down = torch.nn.Linear(24, 61), torch.nn.Linear(61, 24)
+    x = torch.randn(2, 37, 24)
+    with torch.no_grad():
+        plain = down(F.gelu(up(x), approximate="tanh"))
+        assert (ops.feed_forward(x, up, down, budget) - plain).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("lengths", [(11,), (4, 7), (1, 1, 9)])
+def test_modulate_and_gate_equal_their_per_token_form(lengths) -> None:
+    x, branch = torch.randn(2, 11, 16), torch.randn(2, 11, 16)
+    shift, scale = torch.randn(2, 2, len(lengths), 16).unbind(0)
+    repeat = torch.tensor(lengths)
+    tokens = [t.repeat_interleave(repeat, dim=1) for t in (shift, scale)]
+    normed = F.layer_norm(x, (16,), eps=1e-6)
+    assert torch.equal(ops.modulate(x, shift, scale, lengths, 1e-6), normed * (1 + tokens[1]) + tokens[0])
+    assert torch.equal(ops.gate_residual(x, branch, scale, lengths), x + branch * tokens[1])
+
+
+def test_norm_rope_keeps_length_and_turns_pairs() -> None:
+    x, weight = torch.randn(1, 5, 24), torch.rand(24) + 0.5
+    angle = torch.randn(5, 4)
+    plain = ops.norm_rope(x, weight, 1e-6, 3, None)
+    turned = ops.norm_rope(x, weight, 1e-6, 3, (angle.cos(), angle.sin()))
+    pairs = torch.view_as_complex(plain.unflatten(-1, (-1, 2)).contiguous())
+    expected = torch.view_as_real(pairs * torch.polar(torch.ones(5, 1, 4), angle[:, None])).flatten(-2)
+    assert (turned - expected).abs().max() <= 1e-6
+    assert torch.allclose(turned.norm(), plain.norm())

@@ -1,0 +1,1 @@
+"""The page: widgets to ``Request`` and events to widgets."""
