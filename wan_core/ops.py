@@ -14,6 +14,11 @@ from kernels.reference import gate_residual, modulate, norm_rope
 __all__ = ["Slicing", "attention", "feed_forward", "gate_residual", "modulate", "norm_rope"]
 
 
+#: Scores per head up to which training on a CPU takes the plain form: flash attention's backward
+#: pass is several times slower there than two batched matrix products.
+TRAINED_PLAIN = 2**16
+
+
 @dataclass(frozen=True)
 class Slicing:
     """Byte budgets for the trunk's two large temporaries; None leaves the choice to torch.
@@ -45,6 +50,8 @@ def attention(
     b, rows, heads, _ = query.shape
     if budget is not None and 4 * b * heads * rows * key.shape[1] > budget:
         return reference.sliced_attention(query, key, value, budget, bias)
+    if query.requires_grad and query.device.type == "cpu" and rows * key.shape[1] <= TRAINED_PLAIN:
+        return reference.attention(query, key, value, bias)
     # 4-D with a unit last stride: the layout for which every torch backend bounds its own memory
     q, k, v = (t.transpose(1, 2) for t in (query, key, value))
     mask = None if bias is None else bias.to(q.dtype)

@@ -50,7 +50,10 @@ def read(frames: np.ndarray) -> Seen:
     """Read a clip. frames: (F, H, W, 3) uint8."""
     clip = torch.from_numpy(np.ascontiguousarray(frames[::2])).float()
     edge = _edges(clip)
-    mask = without_pinholes(largest(_unlike(clip, edge)))
+    away = _unlike(clip, edge)
+    # a vivid object stands far above clouds and moons; a pale one leaves the bar low
+    bar = float((0.4 * away.flatten()[::7].quantile(0.99)).clamp(11, 45))
+    mask = filled(largest(away > bar))
     if (mask.sum((1, 2)) < 60).float().mean() > 0.5:
         return Seen("", "", "", background(edge))
     return Seen(colour(clip, mask), shape(mask), motion(clip, mask), background(edge))
@@ -67,10 +70,14 @@ def _edges(clip: Tensor) -> Tensor:
 
 
 def _unlike(clip: Tensor, edge: Tensor, reach: int = 8) -> Tensor:
-    """Pixels unlike the edges' colours at nearly their own height, shadows aside: (F, H, W) bool."""
+    """How unlike the edges' colours at nearly its own height a pixel is: (F, H, W) in Lab units.
+
+    What is merely a darker version of the ground, in the lower part, is a shadow and counts as 0.
+    """
     height = clip.shape[1]
     pixels = lab(clip)
     nearest = torch.full(clip.shape[:3], 1e9)
+    low = (torch.arange(height) > 0.6 * height)[None, :, None]
     for shift in range(-reach, reach + 1, 4):
         rows = (torch.arange(height) + shift).clamp(0, height - 1)
         for side in range(2):
@@ -78,35 +85,52 @@ def _unlike(clip: Tensor, edge: Tensor, reach: int = 8) -> Tensor:
             away = (pixels - lab(ground)[None, :, None]).norm(dim=-1)
             share = (clip * ground[None, :, None]).sum(-1) / ground.square().sum(-1).clamp(min=1)[None, :, None]
             rest = (clip - share[..., None] * ground[None, :, None]).norm(dim=-1)
-            shadow = (share > 0.3) & (share < 0.98) & (rest < 20) & (ground.sum(-1) > 150)[None, :, None]
+            shadow = (share > 0.3) & (share < 0.98) & (rest < 20) & (ground.sum(-1) > 150)[None, :, None] & low
             nearest = torch.minimum(nearest, torch.where(shadow, torch.zeros(()), away))
-    return nearest > 14
+    return nearest
 
 
 def largest(mask: Tensor) -> Tensor:
-    """The largest connected part of every frame, thin things removed. mask: (F, H, W) bool."""
+    """One connected part per frame, thin things removed: the largest of all, followed in time.
+
+    Args:
+        mask: (F, H, W) bool.
+    """
     x = mask.float()[:, None]
     x = F.max_pool2d(-F.max_pool2d(-x, 3, 1, 1), 3, 1, 1)[:, 0] > 0.5  # an opening
-    labels = _labels(x)
-    out = torch.zeros_like(x)
-    for i, frame in enumerate(labels):
-        sizes = torch.bincount(frame.flatten())
-        sizes[0] = 0
-        if sizes.numel() > 1:
-            out[i] = frame == sizes.argmax()
+    labels, out = _labels(x), torch.zeros_like(x)
+    areas = [_sizes(frame) for frame in labels]
+    start = max(range(len(areas)), key=lambda i: int(areas[i].max()))
+    out[start] = labels[start] == areas[start].argmax()
+    for order in (range(start + 1, len(out)), range(start - 1, -1, -1)):
+        last = out[start]
+        for i in order:
+            near = F.max_pool2d(last.float()[None, None], 13, 1, 6)[0, 0] > 0.5
+            sizes = _sizes(labels[i] * near)
+            if int(sizes.max()) == 0:
+                sizes = areas[i]
+            if int(sizes.max()):
+                out[i] = labels[i] == sizes.argmax()
+                last = out[i]
     return out
 
 
-def without_pinholes(mask: Tensor, most: float = 0.15) -> Tensor:
-    """Fill holes smaller than a share of the whole: highlights that look like the backdrop."""
+def _sizes(labels: Tensor) -> Tensor:
+    """Pixels of every numbered part; the outside counts as none."""
+    sizes = torch.bincount(labels.flatten(), minlength=2)
+    sizes[0] = 0
+    return sizes
+
+
+def filled(mask: Tensor) -> Tensor:
+    """Fill holes that are highlights (small) or a pale inside behind a rim (larger than the rest)."""
     labels, out = _labels(~mask), mask.clone()
     for i, frame in enumerate(labels):
-        sizes = torch.bincount(frame.flatten())
+        sizes, whole = _sizes(frame), mask[i].sum()
         rim = torch.cat([frame[0], frame[-1], frame[:, 0], frame[:, -1]]).unique()
-        small = (sizes > 0) & (sizes < most * mask[i].sum())
-        small[rim] = False
-        small[0] = False
-        out[i] |= small[frame]
+        fill = (sizes > 0) & ((sizes < 0.15 * whole) | (sizes > 0.8 * whole))
+        fill[rim] = False
+        out[i] |= fill[frame]
     return out
 
 
@@ -273,7 +297,8 @@ def motion(clip: Tensor, mask: Tensor) -> str:
 def _turning(clip: Tensor, mask: Tensor) -> float:
     """How far the pattern inside the object turns, in radians: its odd spot is followed."""
     luma = clip @ torch.tensor([0.299, 0.587, 0.114])
-    inner = -F.max_pool2d(-mask.float()[:, None], 5, 1, 2)[:, 0]
+    closed = -F.max_pool2d(-F.max_pool2d(mask.float()[:, None], 11, 1, 5), 11, 1, 5)  # a spot may cut the rim
+    inner = -F.max_pool2d(-closed, 5, 1, 2)[:, 0]
     angles = []
     y, x = torch.meshgrid(torch.arange(mask.shape[1]) + 0.5, torch.arange(mask.shape[2]) + 0.5, indexing="ij")
     for frame, core, whole in zip(luma, inner, mask.float(), strict=True):

@@ -115,6 +115,27 @@ def test_group_offload_equals_resident() -> None:
     assert torch.equal(ours(**data).sample, plain)
 
 
+@torch.no_grad()
+def test_leaf_hooks_reach_every_parameter() -> None:
+    """Offload, LoRA and quantisation hook module calls: every weight must be used through one."""
+    ours, _ = pair("first_last")
+    called: set[str] = set()
+    owners = {n for n, m in ours.named_modules() if any(True for _ in m.parameters(recurse=False))}
+    for name, module in ours.named_modules():
+        module.register_forward_hook(lambda *_, name=name: called.add(name))
+    ours(**inputs("first_last"))
+    assert owners - called == set()
+
+
+@torch.no_grad()
+def test_layerwise_casting_stores_linears_in_fp8() -> None:
+    ours, _ = pair("t2v")
+    plain = ours(**inputs("t2v")).sample
+    ours.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    assert ours.blocks[0].attn1.to_q.weight.dtype == torch.float8_e4m3fn
+    assert (ours(**inputs("t2v")).sample - plain).abs().mean() < 0.2 * plain.std()
+
+
 def test_unknown_attention_head_dims_are_accepted() -> None:
     model = WanDiT(**(BASE | KINDS["t2v"] | {"attention_head_dim": 12}))
     assert model.config.attention_head_dim == 12

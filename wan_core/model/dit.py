@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
 from diffusers.models.cache_utils import CacheMixin
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 
 from wan_core import ops
 from wan_core.model import rope as rope_tables
-from wan_core.model.layers import AffineNorm, Attention, ConditionEmbedder, FeedForward, KeyValue, Tokens
+from wan_core.model.layers import AffineNorm, Attention, ConditionEmbedder, FeedForward, KeyValue, PatchEmbedding, Tokens
 from wan_core.model.rope import Rope
 from wan_core.ops import Slicing
 
@@ -170,7 +169,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
     ) -> None:
         super().__init__()
         dim = num_attention_heads * attention_head_dim
-        self.patch_embedding = nn.Conv3d(in_channels, dim, patch_size, patch_size)
+        self.patch_embedding = PatchEmbedding(in_channels, dim, patch_size, patch_size)
         self.condition_embedder = ConditionEmbedder(dim, freq_dim, text_dim, image_dim, pos_embed_seq_len)
         self.blocks = nn.ModuleList(
             WanBlock(dim, ffn_dim, num_attention_heads, cross_attn_norm, eps, added_kv_proj_dim)
@@ -222,20 +221,13 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         Returns:
             What :meth:`trunk` and :meth:`head` need.
         """
-        _, _, *size = latents.shape
-        grid = tuple(n // p for n, p in zip(size, self.config.patch_size, strict=True))
-        tokens = self._patchify(latents, grid)
+        patches = self.patch_embedding(latents)  # (B, C, t, h, w)
+        t, h, w = patches.shape[2:]
+        grid = (t, h, w)
+        tokens = patches.flatten(2).transpose(1, 2)  # (B, L, C)
         time, table = self.condition_embedder.time(timesteps, dtype or tokens.dtype)
         rope = rope_tables.tables(self.config.attention_head_dim, grid, str(latents.device))
         return Embedded(tokens, time, table, lengths, rope, grid)
-
-    def _patchify(self, latents: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """A strided convolution as the matrix product it is. (B, C, T, h, w) to (B, L, dim)."""
-        b, c = latents.shape[:2]
-        (t, h, w), (pt, ph, pw) = grid, self.config.patch_size
-        x = latents[:, :, : t * pt, : h * ph, : w * pw].reshape(b, c, t, pt, h, ph, w, pw)
-        x = x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, t * h * w, c * pt * ph * pw)
-        return F.linear(x, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
 
     def trunk(self, embedded: Embedded, context: Context | Tokens) -> Tensor:
         """Run the blocks.

@@ -172,6 +172,21 @@ class ImageEmbedder(nn.Module):
         return self.norm2(x)
 
 
+class PatchEmbedding(nn.Conv3d):
+    """A convolution whose stride is its kernel, as the one matrix product it is.
+
+    Still a ``Conv3d`` that is called, so that LoRA, offload and quantisation hooks find it.
+    """
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """latents: (B, C, T, H, W); returns (B, dim, T/pt, H/ph, W/pw), what overhangs cut off."""
+        (b, c, *size), (pt, ph, pw) = latents.shape, self.kernel_size
+        t, h, w = size[0] // pt, size[1] // ph, size[2] // pw
+        x = latents[:, :, : t * pt, : h * ph, : w * pw].reshape(b, c, t, pt, h, ph, w, pw)
+        x = x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, t, h, w, c * pt * ph * pw)
+        return F.linear(x, self.weight.flatten(1), self.bias).permute(0, 4, 1, 2, 3)
+
+
 class ConditionEmbedder(nn.Module):
     """Timestep, text and image to trunk width."""
 
