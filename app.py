@@ -37,7 +37,7 @@ def pipeline() -> Pipeline:
     )
 
 
-def seconds(request: Request, *_: object) -> int:
+def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with what make is called with
     """What to ask ZeroGPU for: a minute, and more for more steps and frames."""
     settled = pipeline().settle(request)
     return 60 + settled.num_inference_steps * settled.num_frames // 40
@@ -56,10 +56,7 @@ def main() -> int:
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    weight = pipe.parts.experts[0].blocks[0].attn1.to_q.weight
-    kind = str(weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
-    badge = f"{pipe.spec.name} · {weight.device.type.upper()} · {kind}"
-    page = build(pipe.spec, badge, Desk(make))
+    page = build(pipe.spec, pipe.label, Desk(make))
     page.launch(
         theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,
         run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,

@@ -67,7 +67,7 @@ class Parts:
     def geometry(self) -> Geometry:
         """The model's grid."""
         config = self.experts[0].config
-        return Geometry(self.codec.spatial, self.codec.temporal, tuple(config.patch_size), config.out_channels)
+        return Geometry(self.codec.spatial, self.codec.temporal, tuple(config["patch_size"]), config["out_channels"])
 
 
 @dataclass
@@ -116,6 +116,13 @@ class Pipeline:
     def geometry(self) -> Geometry:
         """The model's grid."""
         return self.parts.geometry
+
+    @property
+    def label(self) -> str:
+        """Which model, device and precision, in a few words."""
+        weight = self.parts.experts[0].proj_out.weight
+        kind = str(weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
+        return f"{self.spec.name} · {weight.device.type.upper()} · {kind}"
 
     def settle(self, request: Request) -> Settled:
         """Check a request and fill in what it leaves open.
@@ -181,7 +188,7 @@ class Pipeline:
             return base
         first, *last = (to_tensor(p) for p in pictures)
         config = parts.experts[0].config
-        if config.in_channels == config.out_channels:
+        if config["in_channels"] == config["out_channels"]:
             return clean_first_frame(base, first, parts.codec.encode)
         features = None if parts.vision is None else vision.features(pictures, *parts.vision)
         return channel_image(base, first, last[0] if last else None, settled.num_frames, parts.codec.encode, features)
@@ -294,13 +301,17 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
     spec = family(config, boundary, config["num_layers"])
     parts = Parts(
         spec=_own_recipe(spec, files.read_json(root / "recipe.json", required=False)),
-        experts=[expert.to(device) for expert in experts],
-        codec=Codec(vae.to(device), dtype, channels_last=dtype == torch.bfloat16),
+        experts=[_move(expert, device) for expert in experts],
+        codec=Codec(_move(vae, device), dtype, channels_last=dtype == torch.bfloat16),
         tokenizer=files.component(root / "tokenizer", AutoTokenizer, None),
         text_encoder=files.component(root / "text_encoder", UMT5EncoderModel, dtype).to(device),
         vision=_vision(root, dtype, device),
     )
     return Pipeline(parts)
+
+
+def _move(module: Any, device: str) -> Any:
+    return module.to(device)
 
 
 def _vision(root: Path, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:

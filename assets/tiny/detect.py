@@ -36,7 +36,7 @@ class Seen:
 
 
 def lab(rgb: Tensor) -> Tensor:
-    """sRGB in 0..255, last axis, to CIE L*a*b* (D65)."""
+    """Convert sRGB in 0..255, last axis, to CIE L*a*b* (D65)."""
     c = rgb.float() / 255
     c = torch.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     matrix = torch.tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])

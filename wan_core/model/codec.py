@@ -35,20 +35,20 @@ class Codec:
         vae.post_quant_conv.to(decode_dtype)
         if channels_last:
             _lay_out(vae)
-        shape = (1, vae.config.z_dim, 1, 1, 1)
-        self.mean = torch.tensor(vae.config.latents_mean).view(shape)
-        self.std = torch.tensor(vae.config.latents_std).view(shape)
+        shape = (1, vae.config["z_dim"], 1, 1, 1)
+        self.mean = torch.tensor(vae.config["latents_mean"]).view(shape)
+        self.std = torch.tensor(vae.config["latents_std"]).view(shape)
         self._rgb: tuple[Tensor, Tensor] | None = None
 
     @property
     def spatial(self) -> int:
         """Pixels per latent, both ways."""
-        return self.vae.config.scale_factor_spatial
+        return self.vae.config["scale_factor_spatial"]
 
     @property
     def temporal(self) -> int:
         """Frames per latent after the first."""
-        return self.vae.config.scale_factor_temporal
+        return self.vae.config["scale_factor_temporal"]
 
     @property
     def _decode_dtype(self) -> torch.dtype:
@@ -65,8 +65,8 @@ class Codec:
             (B, C, n+1, h, w) float32: the most likely latents, normalised.
         """
         device = self.vae.quant_conv.weight.device
-        moments = self.vae.encode(video.to(device, torch.float32)).latent_dist
-        return (moments.mode() - self.mean.to(device)) / self.std.to(device)
+        posterior = self.vae.encode(video.to(device, torch.float32), return_dict=False)[0]
+        return (posterior.mode() - self.mean.to(device)) / self.std.to(device)
 
     @torch.no_grad()
     def stream(self, latents: Tensor) -> Iterator[Tensor]:
@@ -86,8 +86,8 @@ class Codec:
             if self.channels_last:
                 z = z.contiguous(memory_format=torch.channels_last_3d)
             x = vae.decoder(vae.post_quant_conv(z), feat_cache=cache, feat_idx=[0], first_chunk=t == 0)
-            if vae.config.patch_size is not None:
-                x = unpatchify(x, patch_size=vae.config.patch_size)
+            if vae.config["patch_size"] is not None:
+                x = unpatchify(x, patch_size=vae.config["patch_size"])
             yield x.float().clamp_(-1, 1)
 
     @torch.no_grad()

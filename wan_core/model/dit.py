@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -26,7 +26,15 @@ from torch import Tensor, nn
 
 from wan_core import ops
 from wan_core.model import rope as rope_tables
-from wan_core.model.layers import AffineNorm, Attention, ConditionEmbedder, FeedForward, KeyValue, PatchEmbedding, Tokens
+from wan_core.model.layers import (
+    AffineNorm,
+    Attention,
+    ConditionEmbedder,
+    FeedForward,
+    KeyValue,
+    PatchEmbedding,
+    Tokens,
+)
 from wan_core.model.rope import Rope
 from wan_core.ops import Slicing
 
@@ -179,6 +187,10 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.slicing = Slicing()
 
+    @property
+    def _layers(self) -> list[WanBlock]:
+        return cast("list[WanBlock]", list(self.blocks))
+
     # --- once per request ---------------------------------------------------------------------
 
     def context(self, text: Tensor, image: Tensor | None = None, bias: Tensor | None = None) -> Context:
@@ -195,7 +207,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
             The context, to pass to :meth:`trunk` at every step.
         """
         tokens = self.tokens(text, image, bias)
-        return Context(tuple(block.attn2.keys_values(tokens) for block in self.blocks))
+        return Context(tuple(block.attn2.keys_values(tokens) for block in self._layers))
 
     def tokens(self, text: Tensor, image: Tensor | None = None, bias: Tensor | None = None) -> Tokens:
         """Embed the conditioning tokens; arguments as in :meth:`context`."""
@@ -226,7 +238,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         grid = (t, h, w)
         tokens = patches.flatten(2).transpose(1, 2)  # (B, L, C)
         time, table = self.condition_embedder.time(timesteps, dtype or tokens.dtype)
-        rope = rope_tables.tables(self.config.attention_head_dim, grid, str(latents.device))
+        rope = rope_tables.tables(self.config["attention_head_dim"], grid, str(latents.device))
         return Embedded(tokens, time, table, lengths, rope, grid)
 
     def trunk(self, embedded: Embedded, context: Context | Tokens) -> Tensor:
@@ -249,8 +261,8 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         """Tokens to a velocity. x: (B, L, C); returns (B, out_channels, T, h, w)."""
         rows = self.scale_shift_table[:, None].float() + embedded.time.float()[:, :, None]
         shift, scale = rows.unbind(2)  # (B, U, C) each
-        x = self.proj_out(ops.modulate(x, shift, scale, embedded.lengths, self.config.eps))
-        (t, h, w), (pt, ph, pw) = embedded.grid, self.config.patch_size
+        x = self.proj_out(ops.modulate(x, shift, scale, embedded.lengths, self.config["eps"]))
+        (t, h, w), (pt, ph, pw) = embedded.grid, self.config["patch_size"]
         x = x.reshape(x.shape[0], t, h, w, pt, ph, pw, -1).permute(0, 7, 1, 4, 2, 5, 3, 6)
         return x.reshape(x.shape[0], -1, t * pt, h * ph, w * pw)
 
@@ -281,7 +293,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
             values, counts = torch.unique_consecutive(timestep, dim=1, return_counts=True)
             lengths = tuple(counts.tolist())
         else:
-            patches = zip(hidden_states.shape[2:], self.config.patch_size, strict=True)
+            patches = zip(hidden_states.shape[2:], self.config["patch_size"], strict=True)
             values, lengths = timestep[:, None], (math.prod(n // p for n, p in patches),)
         embedded = self.embed(hidden_states, values, lengths, encoder_hidden_states.dtype)
         context = self.tokens(encoder_hidden_states, encoder_hidden_states_image)

@@ -6,7 +6,7 @@ Only parameters live in these modules; the arithmetic goes through ``wan_core.op
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +107,8 @@ class Attention(nn.Module):
             tokens.bias,
         )]  # fmt: skip
         if tokens.image is not None and self.add_k_proj is not None:
+            assert self.add_v_proj is not None
+            assert self.norm_added_k is not None
             pairs.append(KeyValue(
                 self.norm_added_k(self.add_k_proj(tokens.image), self.heads, None),
                 self.add_v_proj(tokens.image).unflatten(-1, (self.heads, -1)),
@@ -137,9 +139,14 @@ class FeedForward(nn.Module):
         super().__init__()
         self.net = nn.ModuleList([_Gelu(dim, hidden), nn.Identity(), nn.Linear(hidden, out or dim)])
 
+    @property
+    def up(self) -> nn.Linear:
+        """The first projection."""
+        return cast("_Gelu", self.net[0]).proj
+
     def forward(self, x: Tensor, budget: int | None = None) -> Tensor:
         """x: (B, L, C)."""
-        return ops.feed_forward(x, self.net[0].proj, self.net[2], budget)
+        return ops.feed_forward(x, self.up, self.net[2], budget)
 
 
 class TwoLinears(nn.Module):
@@ -168,7 +175,7 @@ class ImageEmbedder(nn.Module):
         if self.pos_embed is not None:
             image = image.reshape(-1, 2 * image.shape[1], image.shape[2]) + self.pos_embed
         x = self.norm1(image)
-        x = self.ff.net[2](F.gelu(self.ff.net[0].proj(x)))
+        x = self.ff.net[2](F.gelu(self.ff.up(x)))
         return self.norm2(x)
 
 

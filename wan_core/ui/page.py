@@ -23,17 +23,15 @@ EXAMPLES = (
 QUALITIES = {"Draft": 0.5, "Standard": 1.0, "Fine": 2.0}
 
 
-class Picture(gr.Image):
-    """An image input that hands over the uploaded file as it is, to be checked by the core."""
+def picture(label: str, height: int) -> gr.Image:
+    """An image input that hands over the uploaded file as it is, to be checked by the core.
 
-    def preprocess(self, payload: Any) -> str | None:
-        """The file's path; Gradio's own version decodes it and fails without words."""
-        return None if payload is None else payload.path
-
-    @staticmethod
-    def get_block_name() -> str:
-        """The front end's name for this component."""
-        return "image"
+    Gradio's own preprocessing decodes the file and fails without words. The method is replaced on
+    the instance: for a subclass Gradio would write a stub file beside this one.
+    """
+    widget = gr.Image(label=label, type="filepath", sources=["upload", "clipboard"], height=height)
+    widget.preprocess = lambda payload: None if payload is None else payload.path
+    return widget
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Inputs:
 
     prompt: gr.Textbox
     negative_prompt: gr.Textbox
-    image: Picture | None
-    last_image: Picture | None
+    image: gr.Image | None
+    last_image: gr.Image | None
     image_fit: gr.Radio | None
     width: gr.Number
     height: gr.Number
@@ -122,8 +120,9 @@ def _wire(mode: str, desk: Desk, inputs: Inputs, go: gr.Button, stop: gr.Button,
         fields = dict(zip(names, values, strict=True))
         if mode == "image" and not fields.get("image"):
             raise MediaError("image", "nothing", "the Image tab needs a first frame", "drop a picture on it")
-        given = {k: v for k, v in fields.items() if v is not None}
-        return Request(**given | {"prompt": fields["prompt"] or ""})
+        given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
+        given.setdefault("prompt", "")
+        return Request(**given)
 
     gr.on(
         [go.click, inputs.prompt.submit], page_handler(desk, request_of, names), widgets, outputs,
@@ -154,19 +153,18 @@ def _inputs(mode: str, spec: ModelSpec) -> Inputs:
     recipe = spec.recipe
     image = last = how = None
     if mode == "image":
-        image = Picture(label="First frame", type="filepath", sources=["upload", "clipboard"], height=220)
+        image = picture("First frame", 220)
         how = gr.Radio([("Crop to fill", "crop"), ("Pad on white", "pad")], value="crop", label="Fit")
         if "last_image" in spec.modes:
             with gr.Accordion("Last frame", open=False):
-                last = Picture(label="Last frame", type="filepath", sources=["upload", "clipboard"], height=180)
+                last = picture("Last frame", 180)
     prompt = gr.Textbox(
         value=EXAMPLES[0] if mode == "text" else "", label="Prompt", lines=3, max_lines=8,
         placeholder="What happens in the video?",
     )  # fmt: skip
     _chips(prompt, EXAMPLES if mode == "text" else ("bouncing", "右に動く", "旋转"))
-    with gr.Row():
-        quality = gr.Radio(list(QUALITIES), value="Standard", label="Quality")
-        frames = gr.Slider(1, spec.max_frames, recipe.frames, step=4, label=f"Length in frames, {recipe.fps} a second")
+    quality = gr.Radio(list(QUALITIES), value="Standard", label="Quality")
+    frames = gr.Slider(1, spec.max_frames, recipe.frames, step=4, label=f"Length in frames, {recipe.fps} a second")
     with gr.Accordion("Advanced", open=False):
         steps = gr.Slider(1, 100, recipe.steps, step=1, label="Steps")
         guidance = gr.Slider(1, 12, recipe.guidance, step=0.1, label="Guidance (1 is off)")
