@@ -1,4 +1,4 @@
-"""Last stage: the finished parts as a checkpoint folder in diffusers' layout."""
+"""The trained parts as a checkpoint folder in diffusers' layout, and back to a state to train on from."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import UniPCMultistepScheduler
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from assets.tiny import train_dit, train_vae, world
-from assets.tiny.runs import RUNS, Ema, load_state
+from assets.tiny.runs import RUNS, Ema, load_state, save_state
+from wan_core.model.dit import WanDiT
 
 HERE = Path(__file__).parent
 SHARD = "8MB"  # a Space takes files up to 10 MB
@@ -55,11 +56,51 @@ def export(to: Path = HERE) -> None:
         encoder = UMT5EncoderModel.from_pretrained(RUNS / "text_encoder")
         _save(encoder.to(torch.bfloat16), to / "text_encoder")
         PreTrainedTokenizerFast.from_pretrained(RUNS / "tokenizer").save_pretrained(to / "tokenizer")
+    _history(to)
     UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=RECIPE["recipe"]["shift"]
     ).save_pretrained(to / "scheduler")
     for name, data in (("model_index.json", INDEX), ("recipe.json", RECIPE)):
         (to / name).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _history(to: Path) -> None:
+    """Keep what every stage cost and how its loss fell, for the card and for a resumed run."""
+    path = to / "history.json"
+    history = json.loads(path.read_text()) if path.exists() else {}
+    for stage in ("vae", "dit"):
+        state = load_state(RUNS / f"{stage}.pt")
+        if state is not None:
+            history[stage] = {"steps": state["step"], "seconds": round(state["spent"]), "curve": state["curve"][::4]}
+    text = load_state(RUNS / "text.pt")
+    if text is not None:
+        history["text"] = text
+    path.write_text(json.dumps(history) + "\n")
+
+
+def restore(source: Path = HERE) -> None:
+    """Turn the released checkpoint back into training states, where ``runs`` holds none.
+
+    Optimiser states are not released: a restored run warms up again.
+    """
+    history = json.loads((source / "history.json").read_text())
+    RUNS.mkdir(parents=True, exist_ok=True)
+    vae = AutoencoderKLWan.from_pretrained(source / "vae")
+    weights = {k: v.float() for k, v in vae.state_dict().items()}
+    mean, std = (torch.tensor(vae.config[f"latents_{k}"]) for k in ("mean", "std"))
+    dit = {k: v.float() for k, v in WanDiT.from_pretrained(source / "transformer").state_dict().items()}
+    states = {"vae": {"model": weights}, "dit": {"model": dit, "mean": mean, "std": std}}
+    for stage, state in states.items():
+        if not (RUNS / f"{stage}.pt").exists():
+            past = history[stage]
+            spent = {"step": past["steps"], "spent": past["seconds"], "curve": past["curve"]}
+            save_state(RUNS / f"{stage}.pt", state | spent)
+    if not (RUNS / "encoder.pt").exists():
+        parts = ("encoder.", "quant_conv.")
+        save_state(RUNS / "encoder.pt", {k: v for k, v in weights.items() if k.startswith(parts)})
+    for part in ("tokenizer", "text_encoder"):
+        if not (RUNS / part).exists():
+            shutil.copytree(source / part, RUNS / part)
 
 
 def _export_vae(to: Path, dit: dict | None) -> None:

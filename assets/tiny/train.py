@@ -1,6 +1,8 @@
 """Train the built-in model: ``python -m assets.tiny.train STAGE --minutes M``.
 
-Every stage keeps its state in ``runs/tiny`` (or ``$WAN_TINY_RUNS``) and goes on from it.
+Stages, in order: vae, text, latents, dit, export. Every stage keeps its state in ``runs/tiny`` (or
+``$WAN_TINY_RUNS``) and goes on from it; ``--minutes`` counts all sessions of a stage together.
+``restore`` makes such states from the released weights, to train on where nothing else is left.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(prog="python -m assets.tiny.train", description=__doc__)
-    parser.add_argument("stage", choices=("vae", "text", "latents", "dit", "export"))
+    parser.add_argument("stage", choices=("vae", "text", "latents", "dit", "export", "restore"))
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -30,6 +32,8 @@ def main() -> None:
         train_dit.make_latents(args.seed)
     elif args.stage == "export":
         export.export()
+    elif args.stage == "restore":
+        export.restore()
     else:
         train_dit.train(args.minutes, args.device, args.seed)
 

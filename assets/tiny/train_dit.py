@@ -79,15 +79,15 @@ def _coverage(cover: Tensor) -> Tensor:
 
 
 class Latents:
-    """The encoded training set, normalised per channel."""
+    """The encoded training set, normalised per channel: a run keeps the statistics it began with."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int, stats: tuple[Tensor, Tensor] | None) -> None:
         parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
         self.scenes = [world.Scene(**s) for p in parts for s in p["scenes"]]
         self.cover = torch.cat([p["cover"] for p in parts])
         raw = torch.cat([p["latents"] for p in parts])
         sample = raw[::7].float()
-        self.mean, self.std = sample.mean((0, 2, 3, 4)), sample.std((0, 2, 3, 4)).clamp(min=1e-3)
+        self.mean, self.std = stats or (sample.mean((0, 2, 3, 4)), sample.std((0, 2, 3, 4)).clamp(min=1e-3))
         shape = (1, -1, 1, 1, 1)
         self.values = ((raw - self.mean.view(shape)) / self.std.view(shape)).bfloat16()
 
@@ -218,7 +218,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
         for solver, saved in zip(solvers, state["optimizers"], strict=True):
             solver.load_state_dict(saved)
         ema.shadow, ema.step = state["ema"], state["step"]
-    data = Latents(seed)
+    data = Latents(seed, (state["mean"], state["std"]) if "mean" in state else None)
     budget, step, recent = Budget(minutes, state["spent"]), state["step"], 1.0
     for batch in batches(data, Reader(), rng):
         loss, _ = loss_on(model, {k: v.to(device) for k, v in batch.items()})

@@ -166,8 +166,8 @@ def named(handler: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
         The handler.
     """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(n, kind) for n in names]
-    parameters.append(inspect.Parameter("request", kind, annotation=gr.Request))
+    parameters = [inspect.Parameter(n, kind, default=None) for n in names]  # every field may be left out
+    parameters.append(inspect.Parameter("request", kind, default=None, annotation=gr.Request))
     handler.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     handler.__annotations__ = {"request": gr.Request}
     return handler
