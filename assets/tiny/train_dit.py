@@ -6,6 +6,7 @@ frame is clean and its tokens sit at timestep 0.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -138,7 +139,49 @@ def build() -> WanDiT:
         model.scale_shift_table.zero_()
         model.condition_embedder.time_proj.weight.mul_(0.3)
         model.proj_out.weight.zero_()
+    look_around(model)
     return model
+
+
+#: Which head of which block looks one step in which direction of (time, height, width).
+LOOKS = {
+    (0, 0): (1, 0, 0), (0, 1): (-1, 0, 0), (0, 2): (0, 1, 0), (0, 3): (0, -1, 0),
+    (1, 0): (0, 0, 1), (1, 1): (0, 0, -1), (1, 2): (1, 0, 0), (1, 3): (-1, 0, 0),
+}  # fmt: skip
+
+
+@torch.no_grad()
+def look_around(model: WanDiT) -> None:
+    """Start some heads off looking one step forth or back in time, height and width.
+
+    Rotary positions are relative, so among noise a token can only tell where it is by noticing what
+    is missing: at an edge, the neighbour that a head looks for is not there and its attention
+    spreads, which averages the noise away. Random heads are too blunt for that, and absolute time,
+    without which there is no motion, is then found very late.
+    """
+    head_dim = model.config["attention_head_dim"]
+    axes = rope_tables.split(head_dim)
+    # the size of what unit inputs give, before anything is changed
+    sizes = {
+        id(layer): layer.weight.square().sum(1).mean().sqrt()
+        for block in model.blocks[:2]
+        for layer in (block.attn1.to_q, block.attn1.to_k)
+    }
+    for (number, head), steps in LOOKS.items():
+        attention = model.blocks[number].attn1
+        rows = slice(head * head_dim, (head + 1) * head_dim)
+        query, key = torch.zeros(head_dim // 2, 2), torch.zeros(head_dim // 2, 2)
+        start = 0
+        for channels, step in zip(axes, steps, strict=True):
+            for pair in range(2):  # only the two fastest frequencies tell neighbours apart
+                angle = step * 10000.0 ** (-2 * pair / channels)
+                query[start + pair] = torch.tensor([math.cos(angle), math.sin(angle)])
+                key[start + pair, 0] = 1
+            start += channels // 2
+        for layer, norm, pattern in ((attention.to_q, attention.norm_q, query), (attention.to_k, attention.norm_k, key)):
+            layer.weight[rows] *= 0.2
+            layer.bias[rows] = pattern.flatten() * sizes[id(layer)] * (head_dim / pattern.square().sum()).sqrt()
+            norm.weight[rows] = 2.0
 
 
 def optimizers(model: WanDiT) -> list[torch.optim.Optimizer]:
