@@ -178,7 +178,10 @@ def look_around(model: WanDiT) -> None:
                 query[start + pair] = torch.tensor([math.cos(angle), math.sin(angle)])
                 key[start + pair, 0] = 1
             start += channels // 2
-        for layer, norm, pattern in ((attention.to_q, attention.norm_q, query), (attention.to_k, attention.norm_k, key)):
+        for layer, norm, pattern in (
+            (attention.to_q, attention.norm_q, query),
+            (attention.to_k, attention.norm_k, key),
+        ):
             layer.weight[rows] *= 0.2
             layer.bias[rows] = pattern.flatten() * sizes[id(layer)] * (head_dim / pattern.square().sum()).sqrt()
             norm.weight[rows] = 2.0

@@ -14,7 +14,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Desk:
         for flag in list(self.flags.get(session or "", ())):
             flag.set()
 
-    async def events(self, request: Request, path: Path, session: str | None) -> AsyncIterator[Event]:
+    async def events(self, request: Request, path: Path, session: str | None) -> AsyncGenerator[Event, None]:
         """Run one request in a worker thread.
 
         Raises:
@@ -82,13 +83,19 @@ class Desk:
         self, request: Request, path: Path, flag: threading.Event, put: Callable[[Event | BaseException | None], None]
     ) -> None:
         try:
-            with self.lock:  # freed only when the work has truly ended
+            while not self.lock.acquire(timeout=0.2):
+                if flag.is_set():  # stopped while someone else's video was being made
+                    put(None)
+                    return
+            try:  # the lock is freed only when the work has truly ended
                 events = self.produce(request, path)
                 for event in events:
                     if flag.is_set() and not isinstance(event, Done):
                         events.close()  # type: ignore[attr-defined] - produce is a generator
                         break
                     put(event)
+            finally:
+                self.lock.release()
             put(None)
         except BaseException as error:
             put(error)
@@ -131,16 +138,17 @@ def page_handler(desk: Desk, build: Callable[..., Request], names: list[str]) ->
         yield show(stage.waiting())
         path, picture, begin, done = new_path(), None, None, None
         try:
-            async for event in desk.events(build(*values), path, visitor.session_hash):
-                match event:
-                    case Preview():
-                        picture = stage.preview(event)
-                    case Progress():
-                        if event.phase == "denoise" and begin is None:
-                            begin = time.monotonic()
-                        yield show(stage.working(event, picture, _left(event, begin)))
-                    case Done():
-                        done = event
+            async with aclosing(desk.events(build(*values), path, visitor.session_hash)) as events:
+                async for event in events:
+                    match event:
+                        case Preview():
+                            picture = stage.preview(event)
+                        case Progress():
+                            if event.phase == "denoise" and begin is None:
+                                begin = time.monotonic()
+                            yield show(stage.working(event, picture, _left(event, begin)))
+                        case Done():
+                            done = event
         except Exception as error:
             yield show(stage.failed(shown(error)), busy=False)
             return
@@ -186,9 +194,10 @@ def api_handler(desk: Desk, build: Callable[..., Request], names: list[str], doc
         *values, visitor = inputs
         path, done = new_path(), None
         try:
-            async for event in desk.events(build(*values), path, visitor.session_hash):
-                if isinstance(event, Done):
-                    done = event
+            async with aclosing(desk.events(build(*values), path, visitor.session_hash)) as events:
+                async for event in events:
+                    if isinstance(event, Done):
+                        done = event
         except Exception as error:
             raise gr.Error(html.escape(shown(error)), print_exception=False) from None
         if done is None:

@@ -81,7 +81,7 @@ def build(spec: ModelSpec, badge: str, desk: Desk) -> gr.Blocks:
                         _tab(mode, spec, desk)
                     else:
                         gr.Markdown(f"{spec.name} makes no video from {mode}. Set WAN_MODEL to a model that does.")
-        page.unload(lambda request: desk.stop(request.session_hash) if request else None)
+        page.unload(_stopper(desk))
     page.queue(max_size=32, api_open=False, default_concurrency_limit=16)
     return page
 
@@ -133,6 +133,8 @@ def _wire(mode: str, desk: Desk, inputs: Inputs, go: gr.Button, stop: gr.Button,
 
 
 def _stopper(desk: Desk) -> Any:
+    """A handler that stops what its visitor has running."""
+
     def stop(request: gr.Request) -> None:
         desk.stop(request.session_hash)
 
@@ -174,7 +176,7 @@ def _inputs(mode: str, spec: ModelSpec) -> Inputs:
             width = gr.Number(value=None if mode == "image" else recipe.size[0], label="Width", precision=0)
             height = gr.Number(value=None if mode == "image" else recipe.size[1], label="Height", precision=0)
         sampler = gr.Radio(["unipc", "euler"], value="unipc", label="Sampler")
-        shift = gr.Number(value=recipe.shift_for(*recipe.size), label="Flow shift")
+        shift = gr.Number(value=None, label="Flow shift (empty: the model's own)")
     quality.change(
         lambda q: max(1, round(recipe.steps * QUALITIES[q])), quality, steps, api_visibility="private", queue=False
     )
