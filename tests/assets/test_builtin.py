@@ -69,7 +69,7 @@ def test_folder_is_plain_diffusers() -> None:
         output_type="latent",
     ).frames  # fmt: skip
     request = wan_core.Request("a red ball bouncing on grass", num_inference_steps=4, seed=2)
-    assert (mine.latents(request) - expected).abs().max() <= 1e-3
+    assert (mine.latents(request) - expected).abs().max() <= 1e-4
 
 
 def test_card_and_history_tell_how_it_was_made() -> None:
