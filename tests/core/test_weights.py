@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
+from transformers import UMT5EncoderModel
 
 from tests.core.tiny import BASE, KINDS, inputs, pair
 from tests.golden.runner import DATA, TOLERANCE, cases, error_of
+from wan_core import BUILT_IN
 from wan_core.errors import CheckpointError
 from wan_core.model.dit import WanDiT
 from wan_core.weights import keymap, load
@@ -97,6 +100,28 @@ def test_not_a_wan_model(tmp_path: Path) -> None:
     save_file({"lm_head.weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="not a Wan transformer"):
         load.transformer(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(("part", "file"), [
+    ("vae", "diffusion_pytorch_model-00002-of-00003.safetensors"), ("text_encoder", "model.safetensors"),
+])  # fmt: skip
+@pytest.mark.parametrize("fault", ["cut", "shape", "missing"])
+def test_other_components_are_checked_too(part: str, file: str, fault: str, tmp_path: Path) -> None:
+    shutil.copytree(BUILT_IN / part, tmp_path / part)
+    path = tmp_path / part / file
+    if fault == "cut":
+        path.write_bytes(path.read_bytes()[:2000])
+    else:
+        tensors = load_file(path)
+        key = max(tensors, key=lambda k: tensors[k].numel())
+        shape = tensors.pop(key).shape
+        if fault == "shape":
+            tensors[key] = torch.zeros(shape[0] + 1, *shape[1:])
+        save_file(tensors, path, metadata={"format": "pt"})
+    cls, dtype = (AutoencoderKLWan, torch.float32) if part == "vae" else (UMT5EncoderModel, torch.bfloat16)
+    with pytest.raises(CheckpointError, match=part) as caught:
+        load.component(tmp_path / part, cls, dtype)
+    assert str(tmp_path) not in str(caught.value)
 
 
 def test_folders_that_are_not_there(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -101,14 +103,19 @@ def _config(stored: dict, tensors: dict[str, Tensor], name: str) -> dict:
     return config
 
 
-def check(model: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+def check(model: torch.nn.Module, tensors: Mapping[str, Tensor | torch.Size], name: str) -> None:
     """Compare names and shapes with a model.
+
+    Args:
+        model: what the tensors should fill.
+        tensors: the tensors, or their shapes.
+        name: what to call them in the message.
 
     Raises:
         CheckpointError: naming the first few missing, extra and mis-shaped tensors.
     """
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in tensors.items()}
+    found = {k: tuple(v if isinstance(v, torch.Size) else v.shape) for k, v in tensors.items()}
     missing, extra = sorted(wanted.keys() - found), sorted(found.keys() - wanted.keys())
     wrong = [
         f"{k} is {list(found[k])}, must be {list(wanted[k])}"
@@ -140,11 +147,27 @@ def component(path: Path, cls: Any, dtype: torch.dtype | None) -> Any:
     """
     if not path.is_dir():
         raise CheckpointError(f"{path.parent.name}/{path.name}: this folder is missing")
-    options = {} if dtype is None else {"torch_dtype": dtype}
     try:
-        loaded = cls.from_pretrained(path, **options)
+        if dtype is None:
+            return cls.from_pretrained(path)
+        loaded, info = cls.from_pretrained(path, torch_dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{path.parent.name}/{path.name}: not a usable {cls.__name__} (damaged, cut short or another model)"
         ) from error
-    return loaded.eval().requires_grad_(False) if isinstance(loaded, torch.nn.Module) else loaded
+    for kind in ("missing", "mismatched"):  # the libraries would fill these with noise and go on
+        keys = sorted(str(k) for k in info[f"{kind}_keys"])
+        if keys:
+            raise CheckpointError(f"{path.parent.name}/{path.name}: {len(keys)} {kind} tensors: {', '.join(keys[:3])}")
+    if isinstance(loaded, ModelMixin):  # diffusers does not notice what a listed shard lacks
+        check(loaded, _shapes(sorted(path.glob("*.safetensors"))), f"{path.parent.name}/{path.name}")
+    return loaded.eval().requires_grad_(False)
+
+
+def _shapes(files: list[Path]) -> dict[str, torch.Size]:
+    """Names and shapes of all tensors, from the files' headers alone."""
+    shapes = {}
+    for file in files:
+        with safe_open(file, framework="pt") as shard:
+            shapes |= {k: torch.Size(shard.get_slice(k).get_shape()) for k in shard.keys()}  # noqa: SIM118
+    return shapes
