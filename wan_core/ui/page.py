@@ -20,6 +20,8 @@ EXAMPLES = (
     "黄色いハートが砂漠で大きくなる",
     "绿色方块在蓝天上向左移动",
 )
+#: A number field shows 0 when it is empty, so "leave it to the model" needs a value of its own.
+LEFT_OPEN = {"width": 0, "height": 0, "flow_shift": 0, "seed": -1}
 QUALITIES = {"Draft": 0.5, "Standard": 1.0, "Fine": 2.0}
 
 
@@ -120,7 +122,7 @@ def _wire(mode: str, desk: Desk, inputs: Inputs, go: gr.Button, stop: gr.Button,
         fields = dict(zip(names, values, strict=True))
         if mode == "image" and not fields.get("image"):
             raise MediaError("image", "nothing", "the Image tab needs a first frame", "drop a picture on it")
-        given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
+        given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None and v != LEFT_OPEN.get(k)}
         given.setdefault("prompt", "")
         return Request(**given)
 
@@ -170,13 +172,15 @@ def _inputs(mode: str, spec: ModelSpec) -> Inputs:
     with gr.Accordion("Advanced", open=False):
         steps = gr.Slider(1, 100, recipe.steps, step=1, label="Steps")
         guidance = gr.Slider(1, 12, recipe.guidance, step=0.1, label="Guidance (1 is off)")
-        seed = gr.Number(value=None, label="Seed (empty: a new one)", precision=0)
+        seed = gr.Number(value=LEFT_OPEN["seed"], label="Seed (-1: a new one)", precision=0)
         negative = gr.Textbox(value=recipe.negative, label="Negative prompt", lines=2)
         with gr.Row():
-            width = gr.Number(value=None if mode == "image" else recipe.size[0], label="Width", precision=0)
-            height = gr.Number(value=None if mode == "image" else recipe.size[1], label="Height", precision=0)
+            follow = mode == "image" and not spec.fixed_size
+            hint = " (0: the picture's shape)" if follow else ""
+            width = gr.Number(value=0 if follow else recipe.size[0], label="Width" + hint, precision=0)
+            height = gr.Number(value=0 if follow else recipe.size[1], label="Height" + hint, precision=0)
         sampler = gr.Radio(["unipc", "euler"], value="unipc", label="Sampler")
-        shift = gr.Number(value=None, label="Flow shift (empty: the model's own)")
+        shift = gr.Number(value=LEFT_OPEN["flow_shift"], label="Flow shift (0: the model's own)")
     quality.change(
         lambda q: max(1, round(recipe.steps * QUALITIES[q])), quality, steps, api_visibility="private", queue=False
     )
