@@ -9,7 +9,6 @@ from pathlib import Path
 from wan_core import BUILT_IN, Request, WanError
 from wan_core.types import Done, Progress
 
-SHARE = {"encode": (0.0, 0.05), "denoise": (0.05, 0.9), "decode": (0.9, 1.0)}
 WIDTH = 32
 
 
@@ -43,9 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 def bar(progress: Progress, out: Path) -> None:
     """Redraw the progress bar on the terminal's last line."""
-    low, high = SHARE[progress.phase]
-    share = low + (high - low) * progress.step / max(1, progress.of)
-    filled = round(WIDTH * share)
+    share, filled = progress.share, round(WIDTH * progress.share)
     text = f"{progress.phase} {progress.step}/{progress.of}"
     sys.stderr.write(f"\r{'█' * filled}{'·' * (WIDTH - filled)} {100 * share:3.0f} %  {text:<18} {out.name}")
     sys.stderr.flush()

@@ -160,6 +160,12 @@ class Progress:
     step: int
     of: int
 
+    @property
+    def share(self) -> float:
+        """How much of the whole video is done, 0 to 1, going by how long the phases usually take."""
+        low, high = {"encode": (0.0, 0.05), "denoise": (0.05, 0.9), "decode": (0.9, 1.0)}[self.phase]
+        return low + (high - low) * self.step / max(1, self.of)
+
 
 @dataclass(frozen=True)
 class Preview:

@@ -12,7 +12,6 @@ from PIL import Image
 from wan_core.types import Preview, Progress
 
 PHASES = {"encode": "Reading the prompt", "denoise": "Denoising", "decode": "Decoding"}
-SHARE = {"encode": (0.0, 0.05), "denoise": (0.05, 0.9), "decode": (0.9, 1.0)}
 
 
 def empty() -> str:
@@ -43,8 +42,6 @@ def working(progress: Progress, picture: str | None, seconds_left: float | None)
         picture: a data URI from :func:`preview`, or None.
         seconds_left: an estimate, or None while there is none.
     """
-    low, high = SHARE[progress.phase]
-    width = 100 * (low + (high - low) * progress.step / max(1, progress.of))
     words = PHASES[progress.phase]
     if progress.phase == "denoise":
         words += f", step {progress.step} of {progress.of}"
@@ -52,7 +49,7 @@ def working(progress: Progress, picture: str | None, seconds_left: float | None)
     image = f'<img src="{picture}" alt="preview of the video so far">' if picture else ""
     return _view(
         f'{image}<div class="line"><div class="words"><span>{words}</span><span>{left}</span></div>'
-        f'<div class="track"><div style="width:{width:.1f}%"></div></div></div>'
+        f'<div class="track"><div style="width:{100 * progress.share:.1f}%"></div></div></div>'
     )
 
 
