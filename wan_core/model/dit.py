@@ -45,9 +45,11 @@ class Context:
 
     Attributes:
         pairs: per block, keys and values of the text and, with an image branch, of the image.
+        heard: per block, keys and values of the audio, frame by frame; empty without audio.
     """
 
     pairs: tuple[tuple[KeyValue, ...], ...]
+    heard: tuple[KeyValue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,13 @@ class Embedded:
 
 
 class WanBlock(nn.Module):
-    """Self-attention, cross-attention to the conditioning, feed-forward."""
+    """Self-attention, cross-attention to the conditioning, feed-forward.
+
+    ``audio_norm`` and ``audio_attn`` exist where a family listens inside its blocks (HuMo).
+    """
+
+    audio_norm: AffineNorm | None
+    audio_attn: Attention | None
 
     def __init__(
         self, dim: int, ffn_dim: int, heads: int, cross_attn_norm: bool, eps: float, added_dim: int | None
@@ -82,6 +90,7 @@ class WanBlock(nn.Module):
         self.attn1 = Attention(dim, heads, eps)
         self.attn2 = Attention(dim, heads, eps, added_dim)
         self.norm2 = AffineNorm(dim, eps) if cross_attn_norm else nn.Identity()
+        self.audio_norm = self.audio_attn = None
         self.ffn = FeedForward(dim, ffn_dim)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
 
@@ -93,6 +102,7 @@ class WanBlock(nn.Module):
         lengths: tuple[int, ...],
         rope: Rope,
         slicing: Slicing,
+        heard: KeyValue | None = None,
     ) -> Tensor:
         """Run the block.
 
@@ -104,6 +114,7 @@ class WanBlock(nn.Module):
             lengths: U token counts that sum to L.
             rope: cos and sin, each (L, D/2).
             slicing: budgets for large temporaries.
+            heard: the audio's keys and values, (B * T, S, H, D), or None.
 
         Returns:
             (B, L, C).
@@ -117,6 +128,8 @@ class WanBlock(nn.Module):
 
         pairs = self.attn2.keys_values(context) if isinstance(context, Tokens) else context
         x = x + self.attn2.attend_context(self.norm2(x), pairs, slicing.attention)
+        if heard is not None and self.audio_norm is not None and self.audio_attn is not None:
+            x = x + self.audio_attn.attend_frames(self.audio_norm(x), heard, slicing.attention)
 
         normed = ops.modulate(x, ffn_shift, ffn_scale, lengths, self.eps)
         return ops.gate_residual(x, self.ffn(normed, slicing.feed_forward), ffn_gate, lengths)
@@ -253,8 +266,15 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         """
         x = embedded.tokens
         for i, block in enumerate(self.blocks):
-            pairs = context.pairs[i] if isinstance(context, Context) else context
-            x = block(x, pairs, embedded.table, embedded.lengths, embedded.rope, self.slicing)
+            pairs, heard = context, None
+            if isinstance(context, Context):
+                pairs, heard = context.pairs[i], context.heard[i] if context.heard else None
+            x = block(x, pairs, embedded.table, embedded.lengths, embedded.rope, self.slicing, heard)
+            x = self._after(i, x, context)
+        return x
+
+    def _after(self, number: int, x: Tensor, context: Context | Tokens) -> Tensor:  # noqa: ARG002 - for families
+        """What a family does to the tokens after a block."""
         return x
 
     def head(self, x: Tensor, embedded: Embedded) -> Tensor:

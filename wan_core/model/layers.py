@@ -74,14 +74,24 @@ class HeadNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Projections and norms of one attention; ``added_dim`` adds keys and values for an image."""
+    """Projections and norms of one attention.
 
-    def __init__(self, dim: int, heads: int, eps: float, added_dim: int | None = None) -> None:
+    Args:
+        dim: width of queries and results.
+        heads: heads H.
+        eps: floor of the norms.
+        added_dim: width of an image's tokens, which get keys and values of their own, or None.
+        context_dim: width of the tokens that keys and values are made of; ``dim`` by default.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, eps: float, added_dim: int | None = None, context_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(dim, dim)
-        self.to_k = nn.Linear(dim, dim)
-        self.to_v = nn.Linear(dim, dim)
+        self.to_k = nn.Linear(context_dim or dim, dim)
+        self.to_v = nn.Linear(context_dim or dim, dim)
         # index 1 is diffusers' dropout, which has no parameters and does nothing at inference
         self.to_out = nn.ModuleList([nn.Linear(dim, dim), nn.Identity()])
         self.norm_q = HeadNorm(dim, eps)
@@ -122,6 +132,21 @@ class Attention(nn.Module):
         for pair in pairs[1:]:
             out = out + ops.attention(query, *pair, budget=budget)
         return self.to_out[0](out.flatten(2))
+
+    def attend_frames(self, x: Tensor, heard: KeyValue, budget: int | None) -> Tensor:
+        """Cross-attention in which every latent frame sees only its own tokens.
+
+        Args:
+            x: (B, T * n, C), frame after frame.
+            heard: keys and values, (B * T, S, H, D).
+            budget: bytes of scores in flight, or None.
+
+        Returns:
+            (B, T * n, C).
+        """
+        frames = heard.key.shape[0] // x.shape[0]
+        rows = x.unflatten(1, (frames, -1)).flatten(0, 1)  # (B * T, n, C)
+        return self.attend_context(rows, (heard,), budget).view_as(x)
 
 
 class _Gelu(nn.Module):

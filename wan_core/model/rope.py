@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -37,10 +38,36 @@ def tables(head_dim: int, grid: tuple[int, int, int], device: str, theta: float 
 
     Source: Wan-Video/Wan2.1 wan/modules/model.py (rope_params, rope_apply).
     """
+    return at(head_dim, *(range(n) for n in grid), device=device, theta=theta)
+
+
+def at(
+    head_dim: int,
+    times: Sequence[int],
+    rows: Sequence[int],
+    columns: Sequence[int],
+    device: str,
+    theta: float = 10000.0,
+) -> Rope:
+    """Cosines and sines for a grid at any positions, negative times included.
+
+    Args:
+        head_dim: channels of one head, D.
+        times: positions on the time axis.
+        rows: positions on the height axis.
+        columns: positions on the width axis.
+        device: where the tables go.
+        theta: base of the frequencies.
+
+    Returns:
+        cos and sin, each (len(times) * len(rows) * len(columns), D/2) float32.
+    """
+    places = (times, rows, columns)
+    grid = tuple(len(p) for p in places)
     axes = []
-    for axis, (n, channels) in enumerate(zip(grid, split(head_dim), strict=True)):
+    for axis, (positions, channels) in enumerate(zip(places, split(head_dim), strict=True)):
         shape = [1, 1, 1, channels // 2]
-        shape[axis] = n
-        axes.append(_angles(torch.arange(n), channels, theta).view(shape).expand(*grid, -1))
-    angles = torch.cat(axes, dim=-1).flatten(0, 2)  # (L, D/2)
+        shape[axis] = len(positions)
+        axes.append(_angles(torch.tensor(list(positions)), channels, theta).view(shape).expand(*grid, -1))
+    angles = torch.cat(axes, dim=-1).flatten(0, 2)
     return angles.cos().float().to(device), angles.sin().float().to(device)

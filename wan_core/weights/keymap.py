@@ -41,6 +41,12 @@ _IN_ATTENTION = {
 
 _BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
 _ATTENTION = re.compile(r"^(self_attn|cross_attn)\.([a-z_]+)(\.weight|\.bias)$")
+#: Audio attention: inside the blocks (HuMo), or beside them (S2V). diffusers has no names for it.
+_HEARING = re.compile(r"^(blocks\.\d+\.audio_attn|audio_injector\.injector\.\d+)\.(\w+)(\.weight|\.bias)$")
+_WRAPPER = {
+    ".audio_cross_attn_wrapper.norm1_audio.": ".audio_norm.",
+    ".audio_cross_attn_wrapper.audio_cross_attn.": ".audio_attn.",
+}
 
 
 def is_original(keys: set[str]) -> bool:
@@ -59,6 +65,12 @@ def strip(key: str) -> str:
 def rename(key: str) -> str:
     """The diffusers name of one original parameter; unknown names come back unchanged."""
     key = strip(key)
+    for old, new in _WRAPPER.items():
+        key = key.replace(old, new)
+    hearing = _HEARING.match(key)
+    if hearing is not None:
+        where, part, kind = hearing.groups()
+        return f"{where}.{_IN_ATTENTION.get(part, part)}{kind}"
     block = _BLOCK.match(key)
     if block is None:
         stem, dot, kind = key.rpartition(".")
@@ -80,6 +92,14 @@ def rename(key: str) -> str:
 def to_diffusers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename a whole original state dict."""
     return {rename(key): tensor for key, tensor in tensors.items()}
+
+
+def kind_of(keys: set[str]) -> str:
+    """The class of trunk that parameter names speak of: "wan", "humo" or "s2v"."""
+    names = {strip(k) for k in keys}
+    if any(k.startswith("audio_proj.") for k in names):
+        return "humo"
+    return "s2v" if any(k.startswith("casual_audio_encoder.") for k in names) else "wan"
 
 
 def config_from(tensors: dict[str, Tensor], head_dim: int | None = None) -> dict:
@@ -114,4 +134,27 @@ def config_from(tensors: dict[str, Tensor], head_dim: int | None = None) -> dict
         "image_dim": image[0] if image else None,
         "added_kv_proj_dim": added[1] if added else None,
         "pos_embed_seq_len": position[1] if position else None,
-    }
+    } | _audio_config(shape)
+
+
+def _audio_config(shape: dict[str, tuple[int, ...]]) -> dict:
+    """The fields that HuMo and S2V add; for a plain trunk, none."""
+    kind = kind_of(set(shape))
+    if kind == "humo":
+        hidden, features = shape["audio_proj.audio_proj_glob_1.layer.weight"]
+        (dim,) = shape["audio_proj.audio_proj_glob_norm.layer.weight"]
+        window, tracks = 8, 5  # shapes tell only their product with the channels
+        return {
+            "audio_channels": features // (window * tracks), "audio_window": window, "audio_tracks": tracks,
+            "audio_hidden": hidden, "audio_dim": dim,
+            "audio_tokens": shape["audio_proj.audio_proj_glob_3.layer.weight"][0] // dim,
+        }  # fmt: skip
+    if kind == "s2v":
+        local = shape["casual_audio_encoder.encoder.conv1_local.conv.weight"]
+        quarter = shape["casual_audio_encoder.encoder.conv1_global.conv.weight"][0]
+        return {
+            "cond_dim": shape["cond_encoder.weight"][1],
+            "audio_dim": local[1],
+            "num_audio_token": local[0] // quarter,
+        }
+    return {}

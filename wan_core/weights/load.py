@@ -13,11 +13,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wan_core.errors import CheckpointError
+from wan_core.model.adapters import HumoDiT, S2VDiT
 from wan_core.model.dit import WanDiT
 from wan_core.weights import keymap
 
+CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT}
 #: Parameters that stay float32 in a half-precision model, as diffusers keeps them.
-KEPT_FP32 = ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")
+KEPT_FP32 = (
+    "time_embedder",
+    "scale_shift_table",
+    "norm1",
+    "norm2",
+    "norm3",
+    "audio_norm",
+    "audio_proj_glob_norm",
+    "casual_audio_encoder",
+)
 
 
 def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
@@ -44,10 +55,7 @@ def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
     else:
         tensors = {keymap.strip(k): v for k, v in tensors.items()}
     tensors = {k: _settle(k, v, dtype) for k, v in tensors.items() if "norm_added_q" not in k}
-    config = _config(stored, tensors, path.name)
-    with torch.device("meta"):
-        model = WanDiT(**config)
-    check(model, tensors, path.name)
+    model = build(stored, tensors, path.name)
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -89,8 +97,27 @@ def _settle(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(torch.float32 if fp32 else dtype)
 
 
+def build(stored: dict, tensors: dict[str, Tensor], name: str) -> WanDiT:
+    """The model that tensors fill, on the meta device.
+
+    Args:
+        stored: the checkpoint's ``config.json``, or {}; it only adds what shapes cannot tell.
+        tensors: a whole state dict under diffusers' names.
+        name: what to call it in a message.
+
+    Returns:
+        A :class:`WanDiT`, or the class of the family that the names speak of.
+
+    Raises:
+        CheckpointError: these are not a Wan transformer's tensors, or they are not complete.
+    """
+    with torch.device("meta"):
+        model = CLASSES[keymap.kind_of(set(tensors))](**_config(stored, tensors, name))
+    check(model, tensors, name)
+    return model
+
+
 def _config(stored: dict, tensors: dict[str, Tensor], name: str) -> dict:
-    """The config the tensors imply; the stored one only adds what shapes cannot tell."""
     heads = stored.get("num_attention_heads") or stored.get("num_heads")
     try:
         dim = tensors["patch_embedding.weight"].shape[0]
@@ -100,6 +127,11 @@ def _config(stored: dict, tensors: dict[str, Tensor], name: str) -> dict:
         raise CheckpointError(f"{name}: these tensors are not a Wan transformer") from error
     if stored.get("eps"):
         config["eps"] = float(stored["eps"])
+    kind = keymap.kind_of(set(tensors))
+    if kind != "wan":  # neither has an image branch, and their classes take no fields for one
+        config = {k: v for k, v in config.items() if k not in ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len")}
+    if kind == "s2v" and stored.get("audio_inject_layers"):
+        config["audio_inject_layers"] = tuple(stored["audio_inject_layers"])
     return config
 
 
