@@ -11,6 +11,7 @@ import spaces  # first: on ZeroGPU it must come before anything that touches CUD
 # isort: split
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -18,23 +19,27 @@ from pathlib import Path
 import torch
 
 from wan_core import BUILT_IN, Request, WanError
-from wan_core.pipeline import Pipeline, load
+from wan_core.pipeline import Pipeline, describe, label, load, pick_device
 from wan_core.studio.produce import produce
 from wan_core.types import Event
 from wan_core.ui.handlers import Desk
 from wan_core.ui.page import build
 from wan_core.ui.theme import STYLE, theme
 
+MODEL = os.environ.get("WAN_MODEL") or BUILT_IN
+DTYPE = getattr(torch, os.environ.get("WAN_DTYPE") or "bfloat16")
+_loading = threading.Lock()
+
+
+def pipeline() -> Pipeline:
+    """The loaded model; whoever asks first loads it, the others wait."""
+    with _loading:
+        return _load()
+
 
 @lru_cache(maxsize=1)
-def pipeline() -> Pipeline:
-    """The loaded model."""
-    dtype = os.environ.get("WAN_DTYPE")
-    return load(
-        os.environ.get("WAN_MODEL") or BUILT_IN,
-        os.environ.get("WAN_DEVICE"),
-        getattr(torch, dtype) if dtype else None,
-    )
+def _load() -> Pipeline:
+    return load(MODEL, os.environ.get("WAN_DEVICE"), DTYPE)
 
 
 def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with what make is called with
@@ -49,14 +54,25 @@ def make(request: Request, path: Path) -> Iterator[Event]:
     yield from produce(pipeline(), request, path)
 
 
-def main() -> int:
-    """Load the model and serve the page."""
+def preload() -> None:
+    """Load the model behind the first page; what is wrong with it is said on the console."""
     try:
-        pipe = pipeline()
+        pipeline()
+    except WanError as error:  # the same words reach whoever presses Generate
+        sys.stderr.write(f"error: {error}\n")
+
+
+def main() -> int:
+    """Serve the page, and load the model behind it."""
+    try:
+        spec = describe(MODEL)
+        if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU packs what is on its device at launch
+            pipeline()
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    page = build(pipe.spec, pipe.label, Desk(make))
+    page = build(spec, label(spec, pick_device(os.environ.get("WAN_DEVICE")), DTYPE), Desk(make))
+    threading.Thread(target=preload, daemon=True).start()
     page.launch(
         theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,
         run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,

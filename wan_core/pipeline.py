@@ -117,13 +117,6 @@ class Pipeline:
         """The model's grid."""
         return self.parts.geometry
 
-    @property
-    def label(self) -> str:
-        """Which model, device and precision, in a few words."""
-        weight = self.parts.experts[0].proj_out.weight
-        kind = str(weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
-        return f"{self.spec.name} · {weight.device.type.upper()} · {kind}"
-
     def settle(self, request: Request) -> Settled:
         """Check a request and fill in what it leaves open.
 
@@ -271,6 +264,39 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
 # --- assembly -----------------------------------------------------------------------------------
 
 
+def describe(model: str | Path) -> ModelSpec:
+    """Say what a model is and how it is sampled, from its JSON files alone.
+
+    Args:
+        model: a folder in diffusers' layout, or a repository id to download.
+
+    Returns:
+        The spec that :func:`load` would give the pipeline.
+
+    Raises:
+        CheckpointError: there is no such model, or its JSON files do not describe a Wan model.
+    """
+    root = find(model)
+    boundary = files.read_json(root / "model_index.json").get("boundary_ratio")
+    config = files.read_json(root / "transformer" / "config.json")
+    try:
+        spec = family(config, boundary, config["num_layers"])
+    except KeyError as error:
+        raise CheckpointError(f"transformer/config.json: {error} is missing; this is not a Wan transformer") from error
+    return _own_recipe(spec, files.read_json(root / "recipe.json", required=False))
+
+
+def pick_device(device: str | None = None) -> str:
+    """The device asked for; else a CUDA device if there is one, else the CPU."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def label(spec: ModelSpec, device: str, dtype: torch.dtype) -> str:
+    """Which model, device and precision, in a few words."""
+    kind = str(dtype).removeprefix("torch.").replace("bfloat16", "bf16")
+    return f"{spec.name} · {torch.device(device).type.upper()} · {kind}"
+
+
 def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
     """Load a model in diffusers' folder layout.
 
@@ -289,7 +315,7 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
     from transformers import AutoTokenizer, UMT5EncoderModel
 
     root = find(model)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device(device)
     dtype = dtype or torch.bfloat16
     index = files.read_json(root / "model_index.json")
     experts = [files.transformer(root / "transformer", dtype)]
