@@ -10,10 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
+import os
 import random
 import sys
 import time
 from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -36,29 +41,84 @@ def score(scores: Scores, scene: Scene, seen: detect.Seen, fields: tuple[str, ..
     scores["all"].append(all(hits))
 
 
-def text_mode(pipe: Pipeline, scenes: list[Scene], language: str, seed: int) -> tuple[Scores, Scores]:
+@dataclass(frozen=True)
+class Job:
+    """One clip to make and read back.
+
+    Attributes:
+        scene: what it should show; in image mode its first frame is given.
+        prompt: the words.
+        seed: of the noise.
+        image: image mode.
+    """
+
+    scene: Scene
+    prompt: str
+    seed: int
+    image: bool = False
+
+
+@lru_cache(maxsize=1)
+def pipeline(model: str) -> Pipeline:
+    """The model under test, once per process."""
+    return wan_core.load(model)
+
+
+def make(model: str, job: Job) -> tuple[detect.Seen, float]:
+    """Make a clip with the real pipeline; what it shows, and its first frame's fidelity in decibels."""
+    first = world.render(job.scene)[0][0]
+    picture = {"image": first.numpy()} if job.image else {}
+    clip = pipeline(model)(prompt=job.prompt, seed=job.seed, **picture)
+    return detect.read(clip.frames), psnr(torch.from_numpy(clip.frames[0]), first)
+
+
+class Team:
+    """Processes that make clips side by side, one thread each: small models gain little from threads.
+
+    Args:
+        model: the checkpoint.
+        workers: processes; 1 works in this one.
+    """
+
+    def __init__(self, model: str, workers: int) -> None:
+        self.model, self.workers = model, workers
+
+    def make_all(self, jobs: list[Job], what: str) -> list[tuple[detect.Seen, float]]:
+        """Results in the order of the jobs."""
+        work, results = partial(make, self.model), []
+        with ExitStack() as stack:
+            if self.workers > 1:
+                context = multiprocessing.get_context("spawn")
+                pool = stack.enter_context(context.Pool(self.workers, torch.set_num_threads, (1,)))
+                made = pool.imap(work, jobs, chunksize=4)
+            else:
+                made = map(work, jobs)
+            for result in made:
+                results.append(result)
+                tick(what, len(results), len(jobs))
+        return results
+
+
+def text_mode(team: Team, scenes: list[Scene], language: str, seed: int) -> tuple[Scores, Scores]:
     """Scores for the right prompts, and for the same clips under shuffled ones."""
-    rng, right, seen = random.Random(seed), defaultdict(list), []
-    for i, scene in enumerate(scenes):
-        clip = pipe(prompt=plain(scene, rng, language), seed=1000 * seed + i)
-        seen.append(detect.read(clip.frames))
-        score(right, scene, seen[-1])
-        tick(f"text {language}", i + 1, len(scenes))
+    rng = random.Random(seed)
+    jobs = [Job(s, plain(s, rng, language), 1000 * seed + i) for i, s in enumerate(scenes)]
+    seen = [s for s, _ in team.make_all(jobs, f"text {language}")]
+    right: Scores = defaultdict(list)
     shuffled: Scores = defaultdict(list)
-    for scene, other in zip(scenes, seen[1:] + seen[:1], strict=True):
+    for scene, own, other in zip(scenes, seen, seen[1:] + seen[:1], strict=True):
+        score(right, scene, own)
         score(shuffled, scene, other)
     return right, shuffled
 
 
-def image_mode(pipe: Pipeline, scenes: list[Scene], seed: int) -> Scores:
+def image_mode(team: Team, scenes: list[Scene], seed: int) -> Scores:
     """First-frame fidelity, the object kept, and the prompted motion from any starting place."""
     rng, scores = random.Random(seed + 1), defaultdict(list)
-    for i, scene in enumerate(scenes):
-        first = world.render(scene)[0][0]
-        clip = pipe(prompt=plain(scene, rng, "en"), image=first.numpy(), seed=1000 * seed + i)
-        scores["first_frame_psnr"].append(psnr(torch.from_numpy(clip.frames[0]), first))
-        score(scores, scene, detect.read(clip.frames), ("colour", "shape", "motion"))
-        tick("image", i + 1, len(scenes))
+    jobs = [Job(s, plain(s, rng, "en"), 1000 * seed + i, image=True) for i, s in enumerate(scenes)]
+    for job, (seen, fidelity) in zip(jobs, team.make_all(jobs, "image"), strict=True):
+        scores["first_frame_psnr"].append(fidelity)
+        score(scores, job.scene, seen, ("colour", "shape", "motion"))
     return scores
 
 
@@ -121,22 +181,23 @@ def main() -> None:
     parser.add_argument("--model", default=str(wan_core.BUILT_IN))
     parser.add_argument("--only", choices=("vae", "text", "image", "ceiling"))
     parser.add_argument("--languages", nargs="*", default=list(LANGUAGES), choices=LANGUAGES)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     args = parser.parse_args()
     begin, result = time.monotonic(), {}
-    pipe = wan_core.load(args.model)
+    team = Team(args.model, args.workers)
     scenes = draw_scenes(args.count, args.seed, wide=False)
     if args.only in (None, "ceiling"):
         result["detectors_on_the_world"] = means(ceiling(scenes))
     if args.only in (None, "vae"):
-        result["vae"] = means(vae_quality(pipe, scenes[: min(40, len(scenes))]))
+        result["vae"] = means(vae_quality(pipeline(args.model), scenes[: min(40, len(scenes))]))
     if args.only in (None, "text"):
         for language in args.languages:
-            right, shuffled = text_mode(pipe, scenes, language, args.seed)
+            right, shuffled = text_mode(team, scenes, language, args.seed)
             result[f"text_{language}"] = means(right)
             result.setdefault("text_shuffled", means(shuffled))
     if args.only in (None, "image"):
-        result["image"] = means(image_mode(pipe, draw_scenes(args.count, args.seed, wide=True), args.seed))
+        result["image"] = means(image_mode(team, draw_scenes(args.count, args.seed, wide=True), args.seed))
     result |= {"count": len(scenes), "seed": args.seed, "minutes": round((time.monotonic() - begin) / 60, 1)}
     text = json.dumps(result, indent=2)
     sys.stderr.write("\n")
