@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from wan_core.model import vision
 from wan_core.model.codec import Codec
 from wan_core.model.dit import Context, WanDiT
 from wan_core.plan import settle
+from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
 from wan_core.specs import ModelSpec, Recipe, family
 from wan_core.types import (
+    Branch,
     CancelCheck,
     Done,
     Event,
@@ -41,6 +43,7 @@ from wan_core.weights import load as files
 from wan_core.weights.hub import find
 
 PREVIEW_SECONDS = 0.3  # previews come at most this often
+BATCHED_TOKENS = 1024  # up to this many, guidance branches go through the transformer together
 
 
 @dataclass
@@ -72,30 +75,35 @@ class Parts:
 
 @dataclass
 class _Velocity:
-    """The experts with one request's conditioning; conditioning keys and values are made once."""
+    """The experts with one request's conditioning; what the steps share is computed once."""
 
     parts: Parts
     conditioning: Conditioning
     tokens: tuple[int, int]
-    contexts: dict[tuple[int, bool], Context] = field(default_factory=dict)
+    contexts: dict[tuple[int, tuple[Branch, ...]], Context] = field(default_factory=dict)
 
-    def __call__(self, latents: Tensor, timestep: Tensor, expert: int, negative: bool) -> Tensor:
+    def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:
+        # a forward pass over few tokens is bound by its calls, over many by its arithmetic
+        together = len(branches) * self.tokens[1] <= BATCHED_TOKENS
+        groups = [tuple(branches)] if together else [(b,) for b in branches]
+        return [v for group in groups for v in self._run(latents, timestep, expert, group).split(1)]
+
+    def _run(self, latents: Tensor, timestep: Tensor, expert: int, group: tuple[Branch, ...]) -> Tensor:
         dit = self.parts.experts[expert]
         weight = dit.patch_embedding.weight
-        key = (expert, negative)
-        if key not in self.contexts:
-            self.contexts[key] = self._context(dit, negative, weight)
-        x = self.conditioning.model_input(latents).to(weight.device, weight.dtype)
+        if (expert, group) not in self.contexts:
+            self.contexts[expert, group] = self._context(dit, group, weight)
+        context = self.contexts[expert, group]
+        x = torch.cat([self.conditioning.model_input(latents, branch) for branch in group])
         steps, lengths = self.conditioning.timesteps(timestep, self.tokens)
-        embedded = dit.embed(x, steps.to(weight.device), lengths)
-        return dit.head(dit.trunk(embedded, self.contexts[key]), embedded)
+        steps = steps.expand(len(group), -1).to(weight.device)
+        embedded = dit.embed(x.to(weight.device, weight.dtype), steps, lengths, context=context)
+        return dit.head(dit.trunk(embedded, context), embedded)
 
-    def _context(self, dit: WanDiT, negative: bool, weight: Tensor) -> Context:
-        rows = self.conditioning.negative if negative else self.conditioning.text
-        assert rows is not None
-        rows, bias = text_model.pad(rows.to(weight.device, weight.dtype))
-        image = self.conditioning.image
-        return dit.context(rows, None if image is None else image.to(rows), bias)
+    def _context(self, dit: WanDiT, group: tuple[Branch, ...], weight: Tensor) -> Context:
+        rows, bias = text_model.pad([self.conditioning.rows(branch).to(weight) for branch in group])
+        told = [self.conditioning.context(branch) for branch in group]
+        return dit.context(rows, bias=bias, **{k: torch.cat([t[k] for t in told]).to(weight) for k in told[0]})
 
 
 class Pipeline:
@@ -197,7 +205,7 @@ class Pipeline:
             velocity,
             state,
             solver(settled.sampler, settled.num_inference_steps, settled.flow_shift, device),
-            (settled.guidance_scale, settled.guidance_scale_2),
+            ClassifierFree((settled.guidance_scale, settled.guidance_scale_2)),
             self.spec.boundary,
             cancelled,
         )

@@ -115,6 +115,21 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """What one forward pass is told.
+
+    Attributes:
+        text: the prompt; else the negative prompt.
+        image: the reference images; else none.
+        audio: the sound; else silence.
+    """
+
+    text: bool = True
+    image: bool = True
+    audio: bool = True
+
+
+@dataclass(frozen=True)
 class Settled:
     """A request with every choice made and checked against a model.
 

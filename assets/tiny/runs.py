@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 log = logging.getLogger("assets.tiny")
 
@@ -55,6 +55,47 @@ class Budget:
     def fraction(self) -> float:
         """0 at the start, 1 when the time is used up."""
         return min(1.0, self.spent / self.total)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are made nearly orthogonal, convolution kernels taken as matrices.
+
+    torch's own Muon takes matrices only. Steps have the size AdamW's would have.
+
+    Args:
+        params: weights of two or more axes, outputs first.
+        lr: learning rate.
+        momentum: share of the past kept, looked ahead once (Nesterov).
+
+    Source: K. Jordan and others, Muon (public repo KellerJordan/Muon); step size after Moonlight
+    (arXiv 2502.16982).
+    """
+
+    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Move every weight that has a gradient."""
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                past = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                past.mul_(group["momentum"]).add_(p.grad)
+                move = _orthogonal((p.grad + group["momentum"] * past).flatten(1))
+                size = 0.2 * math.sqrt(max(move.shape))
+                p.add_(move.reshape(p.shape).to(p.dtype), alpha=-group["lr"] * size)
+
+
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest orthogonal matrix, roughly, by five Newton-Schulz steps in bfloat16."""
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.T if tall else x
 
 
 def learning_rate(peak: float, fraction: float, step: int, *, warmup: int = 100) -> float:

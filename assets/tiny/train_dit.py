@@ -22,6 +22,7 @@ from assets.tiny.runs import (
     RUNS,
     Budget,
     Ema,
+    Muon,
     descend,
     learning_rate,
     load_state,
@@ -193,8 +194,8 @@ def optimizers(model: WanDiT) -> list[torch.optim.Optimizer]:
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=1e-3, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
+        Muon(matrices, lr=PEAK_MUON),
+        torch.optim.AdamW(others, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
     ]
 
 

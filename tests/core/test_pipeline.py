@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from tests.core.tiny import BASE, KINDS, shake, vae
-from wan_core import Request, load
+from wan_core import Request, load, pipeline
 from wan_core.model.dit import WanDiT
 from wan_core.pipeline import Pipeline
 
@@ -177,10 +177,26 @@ def test_our_transformer_drops_into_diffusers_pipelines() -> None:
 
 def test_guidance_of_one_runs_one_branch(tmp_path: Path) -> None:
     mine = ours(checkpoint("t2v"), tmp_path)
-    calls: list[int] = []
-    mine.parts.experts[0].proj_out.register_forward_hook(lambda *_: calls.append(1))
+    branches: list[int] = []
+    mine.parts.experts[0].proj_out.register_forward_hook(lambda _, __, out: branches.append(len(out)))
     base = Request("a red star", width=32, height=32, num_frames=5, num_inference_steps=4, seed=0)
     mine.latents(replace(base, guidance_scale=1.0))
-    assert len(calls) == 4
+    assert sum(branches) == 4
     mine.latents(replace(base, guidance_scale=3.0))
-    assert len(calls) == 12
+    assert sum(branches) == 12
+
+
+@pytest.mark.parametrize("kind", ["t2v", "ti2v", "clip"])
+def test_branches_in_one_batch_equal_branches_in_turn(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = ours(checkpoint(kind), tmp_path)
+    picture = None if kind == "t2v" else np.full((32, 32, 3), 90, np.uint8)
+    # prompts of different lengths: the shorter one is padded to the longer
+    request = Request(
+        "a red star", negative_prompt="blurred, very blurred, and not sharp at all", image=picture, width=32,
+        height=32, num_frames=5, num_inference_steps=4, seed=0, guidance_scale=3.0,
+    )  # fmt: skip
+    together = mine.latents(request)
+    monkeypatch.setattr(pipeline, "BATCHED_TOKENS", 0)
+    assert (mine.latents(request) - together).abs().max() <= 1e-5

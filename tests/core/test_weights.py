@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import UMT5EncoderModel
 
 from tests.core.tiny import BASE, KINDS, inputs, pair
-from tests.golden.runner import DATA, TOLERANCE, cases, error_of
+from tests.golden.runner import DATA, cases, error_of, tolerance
 from wan_core import BUILT_IN
 from wan_core.errors import CheckpointError
 from wan_core.model.dit import WanDiT
@@ -23,7 +23,7 @@ from wan_core.weights.hub import find
 
 @pytest.mark.parametrize(("folder", "case"), list(cases(DATA)), ids=lambda p: p.stem)
 def test_golden_numbers_of_the_official_code(folder: Path, case: Path) -> None:
-    assert error_of(folder, case) <= TOLERANCE
+    assert error_of(folder, case) <= tolerance(folder.name)
 
 
 @pytest.mark.parametrize("name", ["wan_t2v", "wan_i2v", "wan_ti2v"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from wan_core.model import audio
 from wan_core.model.adapters import HumoDiT, S2VDiT
-from wan_core.model.dit import WanDiT
+from wan_core.model.dit import Context, WanDiT
 from wan_core.weights import keymap, load
 
 DATA = Path(__file__).parent / "data"
@@ -57,10 +58,8 @@ def error_of(folder: Path, case: Path) -> float:
             dropped = file.metadata()["drop_motion_frames"] == "True"
         return _s2v_error(model, data, text, dropped)
     if isinstance(model, HumoDiT):
-        grid = latents.shape[2] * latents.shape[3] * latents.shape[4] // 4
-        embedded = model.embed(latents, data["timestep"][:, None], (grid,))
         context = model.context(text, audio=data["audio_windows"][None])
-        out = model.head(model.trunk(embedded, context), embedded)
+        out = _run(model, latents, data["timestep"], context)
     else:
         out = model(latents, data["timestep"], text, return_dict=False)[0]
     return _away(out[0], data["output"])
@@ -72,10 +71,17 @@ def _s2v_error(model: S2VDiT, data: dict[str, Tensor], text: Tensor, dropped: bo
     )
     batch = {k: data[f"{k}_latents"][None] for k in ("ref", "motion", "pose")}
     motion = None if dropped else batch["motion"]
-    clip = model.clip(text, data["audio_features"], batch["ref"], motion, batch["pose"])
-    embedded = model.embed_clip(data["latents"][None], data["timestep"], clip)
-    out = model.head(model.trunk(embedded, clip), embedded)
+    clip = model.context(
+        text, features=data["audio_features"], reference=batch["ref"], motion=motion, pose=batch["pose"]
+    )
+    out = _run(model, data["latents"][None], data["timestep"], clip)
     return max(_away(out[0], data["output"]), _away(whole, data["audio_global"]), _away(local, data["audio_local"]))
+
+
+def _run(model: WanDiT, latents: Tensor, timestep: Tensor, context: Context) -> Tensor:
+    tokens = math.prod(n // p for n, p in zip(latents.shape[2:], model.config["patch_size"], strict=True))
+    embedded = model.embed(latents, timestep[:, None], (tokens,), context=context)
+    return model.head(model.trunk(embedded, context), embedded)
 
 
 def _resampling_error(data: dict[str, Tensor]) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from wan_core.types import Branch
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,10 @@ class Conditioning:
         image: (1, N, image_dim) CLIP features, or None.
         channels: (1, 20, T, h, w) joined to the latents' channels, or None.
         first: (1, C, 1, h, w) clean latents that stand for the first frame, or None.
+        tail: (1, C, n, h, w) clean latents of references that stand behind the video, or None.
+        without: the same fields for branches that are shown no references, where they differ.
+        heard: keyword arguments of the transformer's ``context`` that carry sound and references.
+        silent: what replaces some of them in branches that hear nothing.
     """
 
     text: Tensor
@@ -25,13 +31,32 @@ class Conditioning:
     image: Tensor | None = None
     channels: Tensor | None = None
     first: Tensor | None = None
+    tail: Tensor | None = None
+    without: dict[str, Tensor] = field(default_factory=dict)
+    heard: dict[str, Tensor] = field(default_factory=dict)
+    silent: dict[str, Tensor] = field(default_factory=dict)
 
-    def model_input(self, latents: Tensor) -> Tensor:
+    def rows(self, branch: Branch) -> Tensor:
+        """The text tokens of a branch."""
+        rows = self.text if branch.text else self.negative
+        assert rows is not None
+        return rows
+
+    def context(self, branch: Branch) -> dict[str, Tensor]:
+        """What a branch is told beside its text, as the transformer's ``context`` takes it."""
+        told = self.heard if branch.audio else self.heard | self.silent
+        return told if self.image is None else told | {"image": self.image}
+
+    def model_input(self, latents: Tensor, branch: Branch) -> Tensor:
         """What goes into the transformer. latents: (1, C, T, h, w)."""
         if self.first is not None:
-            return self.keep_first(latents)
+            latents = self.keep_first(latents)
+        if self.tail is not None:
+            tail = self.tail if branch.image else self.without["tail"]
+            latents = torch.cat([latents[:, :, : -tail.shape[2]], tail.to(latents)], dim=2)
         if self.channels is not None:
-            return torch.cat([latents, self.channels.to(latents)], dim=1)
+            channels = self.channels if branch.image else self.without.get("channels", self.channels)
+            latents = torch.cat([latents, channels.to(latents)], dim=1)
         return latents
 
     def keep_first(self, latents: Tensor) -> Tensor:

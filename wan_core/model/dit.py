@@ -233,7 +233,12 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
     # --- once per step ------------------------------------------------------------------------
 
     def embed(
-        self, latents: Tensor, timesteps: Tensor, lengths: tuple[int, ...], dtype: torch.dtype | None = None
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        lengths: tuple[int, ...],
+        dtype: torch.dtype | None = None,
+        context: Context | Tokens | None = None,  # noqa: ARG002 - for families with tokens beside the video's
     ) -> Embedded:
         """Latents and timesteps to tokens and tables.
 
@@ -242,6 +247,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
             timesteps: (B, U), the distinct timesteps in the order of their segments, 0 to 1000.
             lengths: U token counts that sum to L.
             dtype: the trunk's dtype; the patch embedding's by default.
+            context: the conditioning, for families that put tokens of it beside the video's.
 
         Returns:
             What :meth:`trunk` and :meth:`head` need.

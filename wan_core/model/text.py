@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import ftfy
@@ -41,22 +43,29 @@ def embed(prompt: str, tokenizer: Any, encoder: nn.Module, length: int = TEXT_LE
     return encoder(ids.to(device)).last_hidden_state
 
 
-def pad(rows: Tensor, length: int = TEXT_LENGTH) -> tuple[Tensor, Tensor | None]:
-    """Stand in for zero rows up to ``length`` without making them.
+def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH) -> tuple[Tensor, Tensor | None]:
+    """Batch prompts, and stand in for zero rows up to ``length`` without making them.
 
     All padding rows have equal keys and values, so one zero row with the logarithm of their number
     on its score gives the same softmax.
 
     Args:
-        rows: (B, n, text_dim).
+        prompts: (1, n, text_dim) each.
         length: rows the transformer was trained to see.
 
     Returns:
-        (B, n+1, text_dim) and the bias (B, 1, 1, n+1); or the rows and None if nothing is missing.
+        (B, n+1, text_dim), n the longest, and the bias (B, 1, 1, n+1); or just n rows and None if
+        nothing is missing.
     """
-    missing = length - rows.shape[1]
-    if missing <= 0:
-        return rows[:, :length], None
-    bias = torch.zeros(rows.shape[0], 1, 1, rows.shape[1] + 1, device=rows.device)
-    bias[..., -1] = torch.tensor(float(missing)).log()
-    return nn.functional.pad(rows, (0, 0, 0, 1)), bias
+    longest = max(rows.shape[1] for rows in prompts)
+    if longest >= length:
+        return torch.cat([_zeros_to(rows[:, :length], length) for rows in prompts]), None
+    # a shorter prompt has some of its zero rows made: only what is beyond all prompts is counted
+    batch = torch.cat([_zeros_to(rows, longest + 1) for rows in prompts])
+    bias = torch.zeros(len(batch), 1, 1, longest + 1, device=batch.device)
+    bias[..., -1] = math.log(length - longest)
+    return batch, bias
+
+
+def _zeros_to(rows: Tensor, length: int) -> Tensor:
+    return nn.functional.pad(rows, (0, 0, 0, length - rows.shape[1]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wan_core.errors import Cancelled
 from wan_core.sample import experts
-from wan_core.sample.guide import Velocity, guided
+from wan_core.sample.guide import Guide, Velocity, guided
 from wan_core.types import CancelCheck
 
 
@@ -35,7 +35,7 @@ def denoise(
     velocity: Velocity,
     latents: Tensor,
     solver: Any,
-    guidance: tuple[float, float],
+    guide: Guide,
     boundary: float | None,
     cancelled: CancelCheck,
 ) -> Iterator[LatentState]:
@@ -45,7 +45,7 @@ def denoise(
         velocity: the model.
         latents: (B, C, T, h, w) float32 noise.
         solver: from :func:`wan_core.sample.schedule.solver`.
-        guidance: scales for the high-noise (or only) and the low-noise expert.
+        guide: the guidance formula.
         boundary: see :func:`wan_core.sample.experts.pick`.
         cancelled: asked before every step.
 
@@ -60,6 +60,6 @@ def denoise(
         if cancelled():
             raise Cancelled(f"stopped after {i} of {total} steps")
         expert = experts.pick(float(t), boundary)
-        v = guided(velocity, latents, t, expert, guidance[expert])
-        latents = solver.step(v.float(), t, latents, return_dict=False)[0]
+        v = guided(velocity, latents, t, expert, guide)
+        latents = solver.step(v, t, latents, return_dict=False)[0]
         yield LatentState(latents, i + 1, total)

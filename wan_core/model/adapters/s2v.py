@@ -183,7 +183,7 @@ class _FramePacker(nn.Module):
 class S2VDiT(WanDiT):
     """The Wan trunk of the speech-to-video model.
 
-    Use :meth:`clip` once, then :meth:`embed`, :meth:`trunk` and :meth:`head` at every step.
+    Use :meth:`context` once a clip, then :meth:`embed`, :meth:`trunk` and :meth:`head` at every step.
 
     Args:
         patch_size: as for :class:`WanDiT`, like all arguments up to ``eps``.
@@ -259,34 +259,38 @@ class S2VDiT(WanDiT):
         whole, local = self.casual_audio_encoder(torch.cat([past, features], dim=-1))
         return whole[:, MOTION_LATENTS:], local[:, MOTION_LATENTS:]
 
-    def clip(
+    def context(
         self,
         text: Tensor,
-        features: Tensor,
-        reference: Tensor,
+        image: Tensor | None = None,
+        bias: Tensor | None = None,
+        features: Tensor | None = None,
+        reference: Tensor | None = None,
         motion: Tensor | None = None,
         pose: Tensor | None = None,
-        bias: Tensor | None = None,
     ) -> Clip:
         """Compute everything that the steps of one clip share.
 
         Args:
             text: (B, S, text_dim).
+            image: not used by this family.
+            bias: (B, 1, 1, S) for the text, or None.
             features: (B, 25, audio_dim, 4T); zeros for silence.
             reference: (B, C, 1, h, w) latents of the reference image.
             motion: (B, C, 19, h, w) latents of what came before, or None for a first clip.
             pose: (B, cond_dim, T, h, w), or None for no pose, which is zeros.
-            bias: (B, 1, 1, S) for the text, or None.
 
         Returns:
-            The clip, to pass as ``context``.
+            The clip, for :meth:`embed` and :meth:`trunk`.
         """
+        if features is None or reference is None:
+            raise ValueError("S2V needs audio features (zeros for silence) and a reference")
         frames, mask = features.shape[-1] // 4, self.trainable_cond_mask.weight
         if pose is None:
             pose = reference.new_zeros(reference.shape[0], self.config["cond_dim"], frames, *reference.shape[3:])
         posed = self.cond_encoder(pose).flatten(2).transpose(1, 2) + mask[VIDEO]
         still, still_rope = self._still(reference, motion, frames)
-        base = super().context(text, bias=bias)
+        base = super().context(text, image, bias)
         return Clip(base.pairs, (), self._injections(features, text.dtype), posed, still, still_rope)
 
     def _injections(self, features: Tensor, dtype: torch.dtype) -> tuple[Injection, ...]:
@@ -318,25 +322,24 @@ class S2VDiT(WanDiT):
 
     # --- once per step ------------------------------------------------------------------------
 
-    def embed_clip(self, latents: Tensor, timestep: Tensor, clip: Clip) -> Embedded:
-        """Latents, timestep and clip to tokens and tables.
-
-        Args:
-            latents: (B, C, T, h, w).
-            timestep: (B,), 0 to 1000. Reference and motion tokens are clean: theirs is 0.
-            clip: from :meth:`clip`.
-
-        Returns:
-            What :meth:`trunk` and :meth:`head` need.
-        """
-        assert clip.pose is not None
-        assert clip.still is not None
-        assert clip.still_rope is not None
-        lengths = (clip.pose.shape[1], clip.still.shape[1])
-        steps = torch.stack([timestep, torch.zeros_like(timestep)], dim=1)
-        video = self.embed(latents, steps, lengths)
-        tokens = torch.cat([video.tokens + clip.pose, clip.still], dim=1)
-        cos, sin = (torch.cat(pair) for pair in zip(video.rope, clip.still_rope, strict=True))
+    def embed(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        lengths: tuple[int, ...],
+        dtype: torch.dtype | None = None,
+        context: Context | Tokens | None = None,
+    ) -> Embedded:
+        """The base's, with the clip's tokens behind the video's; they are clean, at timestep 0."""
+        assert isinstance(context, Clip)
+        assert context.pose is not None
+        assert context.still is not None
+        assert context.still_rope is not None
+        lengths = (*lengths, context.still.shape[1])
+        timesteps = torch.cat([timesteps, torch.zeros_like(timesteps[:, :1])], dim=1)
+        video = super().embed(latents, timesteps, lengths, dtype)
+        tokens = torch.cat([video.tokens + context.pose, context.still], dim=1)
+        cos, sin = (torch.cat(pair) for pair in zip(video.rope, context.still_rope, strict=True))
         return Embedded(tokens, video.time, video.table, lengths, (cos, sin), video.grid)
 
     def _after(self, number: int, x: Tensor, context: Context | Tokens) -> Tensor:
