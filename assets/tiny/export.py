@@ -103,6 +103,19 @@ def restore(source: Path = HERE) -> None:
             shutil.copytree(source / part, RUNS / part)
 
 
+def adopt(source: Path = HERE) -> None:
+    """Begin a transformer for new latents from the trunk of the released one.
+
+    What the trunk knows of words, places and motion does not depend on the VAE; the layers that read
+    and write latents do, and start afresh.
+    """
+    trunk = {k: v.float() for k, v in WanDiT.from_pretrained(source / "transformer").state_dict().items()}
+    ends = ("patch_embedding.", "proj_out.")
+    save_state(RUNS / "dit.pt", {
+        "step": 0, "spent": 0.0, "curve": [], "model": {k: v for k, v in trunk.items() if not k.startswith(ends)},
+    })  # fmt: skip
+
+
 def _export_vae(to: Path, dit: dict | None) -> None:
     state = load_state(RUNS / "vae.pt")
     if state is None:

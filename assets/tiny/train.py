@@ -2,7 +2,8 @@
 
 Stages, in order: vae, text, latents, dit, export. Every stage keeps its state in ``runs/tiny`` (or
 ``$WAN_TINY_RUNS``) and goes on from it; ``--minutes`` counts all sessions of a stage together.
-``restore`` makes such states from the released weights, to train on where nothing else is left.
+``restore`` makes such states from the released weights, to train on where nothing else is left;
+``adopt`` begins a transformer for a new VAE's latents from the trunk of the released one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(prog="python -m assets.tiny.train", description=__doc__)
-    parser.add_argument("stage", choices=("vae", "text", "latents", "dit", "export", "restore"))
+    parser.add_argument("stage", choices=("vae", "text", "latents", "dit", "export", "restore", "adopt"))
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -34,6 +35,8 @@ def main() -> None:
         export.export()
     elif args.stage == "restore":
         export.restore()
+    elif args.stage == "adopt":
+        export.adopt()
     else:
         train_dit.train(args.minutes, args.device, args.seed)
 
