@@ -1,4 +1,4 @@
-"""The command line: ``python -m wan_core text|image "PROMPT" --out FILE.mp4``."""
+"""The command line: ``python -m wan_core text|image|reference "PROMPT" --out FILE.mp4``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def parser() -> argparse.ArgumentParser:
     """The options; names are diffusers' own where it has one."""
     top = argparse.ArgumentParser(prog="python -m wan_core", description="Make a video with a Wan model.")
     modes = top.add_subparsers(dest="mode", required=True)
-    for mode, what in (("text", "from a prompt"), ("image", "from a first frame and a prompt")):
+    for mode, what in (
+        ("text", "from a prompt"),
+        ("image", "from a first frame and a prompt"),
+        ("reference", "of someone in a picture, speaking with a voice"),
+    ):
         sub = modes.add_parser(mode, help=f"make a video {what}")
         sub.add_argument("prompt", help="what to show")
         if mode == "image":
@@ -24,6 +28,12 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--last-image", metavar="FILE", help="the last frame, for models that take one")
             sub.add_argument("--image-fit", choices=("crop", "pad"), default="crop")
             sub.add_argument("--focal-point", type=float, nargs=2, metavar=("X", "Y"), default=(0.5, 0.5))
+        if mode == "reference":
+            who = "who or what the video shows; up to three times"
+            sub.add_argument("--image", action="append", default=[], dest="references", metavar="FILE", help=who)
+            sub.add_argument("--audio", metavar="FILE", help="what is said; the video lasts as long")
+            sub.add_argument("--audio-guidance", dest="audio_guidance_scale", type=float, metavar="G")
+            sub.add_argument("--image-guidance", dest="image_guidance_scale", type=float, metavar="G")
         sub.add_argument("--model", default=str(BUILT_IN), metavar="DIR_OR_REPO", help="default: the built-in model")
         sub.add_argument("--negative-prompt", metavar="TEXT")
         sub.add_argument("--width", type=int, metavar="W")
@@ -53,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(parser().parse_args(argv))
     out, model = options.pop("out"), options.pop("model")
     options.pop("mode")
-    if "focal_point" in options:
-        options["focal_point"] = tuple(options["focal_point"])
+    options |= {k: tuple(options[k]) for k in ("focal_point", "references") if k in options}
     try:
         from wan_core.pipeline import load
         from wan_core.studio.media import check_output

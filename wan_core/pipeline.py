@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,30 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from wan_core.condition import Conditioning, channel_image, clean_first_frame, fit, open_picture, text_only
+from wan_core.condition import (
+    Conditioning,
+    channel_image,
+    clean_first_frame,
+    fit,
+    open_picture,
+    open_sound,
+    text_only,
+)
 from wan_core.condition.picture import to_tensor
 from wan_core.errors import Cancelled, CheckpointError
 from wan_core.model import text as text_model
 from wan_core.model import vision
+from wan_core.model.adapters import S2VDiT
+from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
 from wan_core.model.codec import Codec
-from wan_core.model.dit import Context, WanDiT
+from wan_core.parts import Material, Parts, Shot
 from wan_core.plan import settle
 from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
+from wan_core.shots import humo_shot, speech_shots
 from wan_core.specs import ModelSpec, Recipe, family
 from wan_core.types import (
-    Branch,
     CancelCheck,
     Done,
     Event,
@@ -39,71 +49,13 @@ from wan_core.types import (
     Started,
     never,
 )
+from wan_core.velocity import Conditioned, Overlapped, Span, spans
+from wan_core.weights import keymap
 from wan_core.weights import load as files
 from wan_core.weights.hub import find
 
+OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
 PREVIEW_SECONDS = 0.3  # previews come at most this often
-BATCHED_TOKENS = 1024  # up to this many, guidance branches go through the transformer together
-
-
-@dataclass
-class Parts:
-    """A model's components, as loaded.
-
-    Attributes:
-        spec: what it is and how to sample it.
-        experts: the transformer, or the high-noise and the low-noise one.
-        codec: the VAE.
-        tokenizer: a transformers tokenizer.
-        text_encoder: a ``UMT5EncoderModel``.
-        vision: CLIP's processor and encoder, for models with an image branch.
-    """
-
-    spec: ModelSpec
-    experts: list[WanDiT]
-    codec: Codec
-    tokenizer: Any
-    text_encoder: torch.nn.Module
-    vision: tuple[Any, torch.nn.Module] | None = None
-
-    @property
-    def geometry(self) -> Geometry:
-        """The model's grid."""
-        config = self.experts[0].config
-        return Geometry(self.codec.spatial, self.codec.temporal, tuple(config["patch_size"]), config["out_channels"])
-
-
-@dataclass
-class _Velocity:
-    """The experts with one request's conditioning; what the steps share is computed once."""
-
-    parts: Parts
-    conditioning: Conditioning
-    tokens: tuple[int, int]
-    contexts: dict[tuple[int, tuple[Branch, ...]], Context] = field(default_factory=dict)
-
-    def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:
-        # a forward pass over few tokens is bound by its calls, over many by its arithmetic
-        together = len(branches) * self.tokens[1] <= BATCHED_TOKENS
-        groups = [tuple(branches)] if together else [(b,) for b in branches]
-        return [v for group in groups for v in self._run(latents, timestep, expert, group).split(1)]
-
-    def _run(self, latents: Tensor, timestep: Tensor, expert: int, group: tuple[Branch, ...]) -> Tensor:
-        dit = self.parts.experts[expert]
-        weight = dit.patch_embedding.weight
-        if (expert, group) not in self.contexts:
-            self.contexts[expert, group] = self._context(dit, group, weight)
-        context = self.contexts[expert, group]
-        x = torch.cat([self.conditioning.model_input(latents, branch) for branch in group])
-        steps, lengths = self.conditioning.timesteps(timestep, self.tokens)
-        steps = steps.expand(len(group), -1).to(weight.device)
-        embedded = dit.embed(x.to(weight.device, weight.dtype), steps, lengths, context=context)
-        return dit.head(dit.trunk(embedded, context), embedded)
-
-    def _context(self, dit: WanDiT, group: tuple[Branch, ...], weight: Tensor) -> Context:
-        rows, bias = text_model.pad([self.conditioning.rows(branch).to(weight) for branch in group])
-        told = [self.conditioning.context(branch) for branch in group]
-        return dit.context(rows, bias=bias, **{k: torch.cat([t[k] for t in told]).to(weight) for k in told[0]})
 
 
 class Pipeline:
@@ -131,18 +83,26 @@ class Pipeline:
         Raises:
             RequestError: a field breaks a rule.
         """
-        return self._settle(request)[0]
+        return self._open(request).settled
 
-    def _settle(self, request: Request) -> tuple[Settled, list[Any]]:
-        pictures = [
-            open_picture(source, name)
-            for name, source in (("image", request.image), ("last_image", request.last_image))
-            if source is not None
-        ]
+    def _open(self, request: Request) -> Material:
+        """Read and check everything that a request brings along."""
+        given = [("image", request.image), ("last_image", request.last_image)]
+        given += [("references", picture) for picture in request.references]
+        pictures = [open_picture(source, field) for field, source in given if source is not None]
+        sound = None if request.audio is None else open_sound(request.audio)
         size = pictures[0].size if pictures else None
-        settled = settle(request, self.spec, self.geometry, size)
+        settled = settle(request, self.spec, self.geometry, size, None if sound is None else sound.seconds)
         frame = (settled.width, settled.height)
-        return settled, [fit(p, frame, settled.image_fit, settled.focal_point) for p in pictures]
+        how = "pad" if request.mode == "reference" and not self._speaks else settled.image_fit
+        if sound is not None:  # as long as the video, to the sample
+            sound = sound.part(0, settled.num_frames / settled.fps)
+        return Material(settled, [to_tensor(fit(p, frame, how, settled.focal_point)) for p in pictures], sound)
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether this is an S2V model, which makes clip after clip."""
+        return isinstance(self.parts.experts[0], S2VDiT)
 
     def run(self, request: Request, cancelled: CancelCheck = never) -> Iterator[Event]:
         """Make one video.
@@ -160,82 +120,116 @@ class Pipeline:
             Cancelled: when ``cancelled`` says so.
         """
         begin = time.monotonic()
-        settled, pictures = self._settle(request)
-        yield Started(settled)
+        material = self._open(request)
+        settled = material.settled
+        yield Started(settled, None if material.sound is None else material.sound.stereo)
         yield Progress("encode", 0, 1)
-        conditioning = self._condition(settled, pictures)
-        yield Progress("encode", 1, 1)
-        latents = yield from self._denoise(settled, conditioning, cancelled)
-        yield from self._decode(latents, cancelled)
+        shots, recent = self._shots(material), None
+        while (shot := _next(shots, recent)) is not None:
+            yield Progress("encode", 1, 1, shot.clip, shot.clips)
+            latents = yield from self._denoise(settled, shot, cancelled)
+            recent = yield from self._decode(shot, latents, cancelled)
         yield Done(settled, time.monotonic() - begin)
 
     def latents(self, request: Request) -> Tensor:
-        """The final latents of a request, (1, C, T, h, w) float32, without decoding."""
-        settled, pictures = self._settle(request)
-        steps = self._denoise(settled, self._condition(settled, pictures), never)
+        """The final latents of a request's first clip, (1, C, T, h, w) float32, without decoding."""
+        material = self._open(request)
+        shot = next(self._shots(material))
+        steps = self._denoise(material.settled, shot, never)
         while True:
             try:
                 next(steps)
             except StopIteration as finished:
                 return finished.value
 
-    def _condition(self, settled: Settled, pictures: list[Any]) -> Conditioning:
+    def _shots(self, material: Material) -> Generator[Shot, Tensor | None, None]:
+        """The clips to make; each is told the last frames of the one before."""
+        parts, settled = self.parts, material.settled
+        base = self._told(settled)
+        if self._speaks:
+            yield from speech_shots(parts, base, material)
+            return
+        frames = self.geometry.latent_frames(settled.num_frames)
+        if settled.mode == "reference":
+            yield humo_shot(parts, base, material, frames)
+            return
+        yield Shot(self._shown(base, material), frames, settled.seed, settled.num_frames)
+
+    def _told(self, settled: Settled) -> Conditioning:
         parts = self.parts
-        guided = max(settled.guidance_scale, settled.guidance_scale_2) > 1
+        guided = settled.mode == "reference" or max(settled.guidance_scale, settled.guidance_scale_2) > 1
         prompts = [settled.prompt, settled.negative_prompt] if guided else [settled.prompt]
         rows = [text_model.embed(p, parts.tokenizer, parts.text_encoder) for p in prompts]
-        base = text_only(rows[0], rows[1] if guided else None)
-        if not pictures:
+        return text_only(rows[0], rows[1] if guided else None)
+
+    def _shown(self, base: Conditioning, material: Material) -> Conditioning:
+        parts, frames = self.parts, material.settled.num_frames
+        if not material.pictures:
             return base
-        first, *last = (to_tensor(p) for p in pictures)
+        first, *last = material.pictures
         config = parts.experts[0].config
         if config["in_channels"] == config["out_channels"]:
             return clean_first_frame(base, first, parts.codec.encode)
-        features = None if parts.vision is None else vision.features(pictures, *parts.vision)
-        return channel_image(base, first, last[0] if last else None, settled.num_frames, parts.codec.encode, features)
+        features = None if parts.vision is None else vision.features(material.pictures, *parts.vision)
+        return channel_image(base, first, last[0] if last else None, frames, parts.codec.encode, features)
 
-    def _denoise(
-        self, settled: Settled, conditioning: Conditioning, cancelled: CancelCheck
-    ) -> Generator[Event, None, Tensor]:
-        size = settled.num_frames, settled.height, settled.width
-        velocity = _Velocity(self.parts, conditioning, self.geometry.tokens(*size))
-        device = self.parts.experts[0].patch_embedding.weight.device
-        state = noise((1, *self.geometry.latents(*size)), settled.seed).to(device)
+    def _denoise(self, settled: Settled, shot: Shot, cancelled: CancelCheck) -> Generator[Event, None, Tensor]:
+        channels, _, *size = self.geometry.latents(1, settled.height, settled.width)
+        told, experts = shot.conditioning, self.parts.experts
+        longest = self.geometry.latent_frames(self.spec.max_frames)
+        stretches = spans(shot.frames, longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
+        velocity = Conditioned(experts, told) if len(stretches) == 1 else Overlapped(experts, told, stretches)
+        device = experts[0].patch_embedding.weight.device
+        state = noise((1, channels, shot.frames + told.behind, *size), shot.seed).to(device)
         steps = denoise(
             velocity,
             state,
             solver(settled.sampler, settled.num_inference_steps, settled.flow_shift, device),
-            ClassifierFree((settled.guidance_scale, settled.guidance_scale_2)),
+            shot.guide or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2)),
             self.spec.boundary,
             cancelled,
         )
         shown = time.monotonic()
         for done in steps:
-            state = conditioning.keep_first(done.latents)
-            yield Progress("denoise", done.step, done.of)
+            state = told.keep_first(done.latents)
+            yield Progress("denoise", done.step, done.of, shot.clip, shot.clips)
             if done.step < done.of and time.monotonic() - shown > PREVIEW_SECONDS:
                 shown = time.monotonic()
-                yield Preview(self.parts.codec.preview(state).numpy(), done.step)
-        return state
+                yield Preview(self.parts.codec.preview(state[:, :, : shot.frames]).numpy(), done.step)
+        return state[:, :, : shot.frames]
 
-    def _decode(self, latents: Tensor, cancelled: CancelCheck) -> Iterator[Event]:
-        total = latents.shape[2]
+    def _decode(self, shot: Shot, latents: Tensor, cancelled: CancelCheck) -> Generator[Event, None, Tensor | None]:
+        """Yield the shot's frames; return the last ones, (1, 3, n, H, W), for the next shot."""
+        if shot.before is not None:
+            latents = torch.cat([shot.before.to(latents), latents], dim=2)
+        total, skip, left, recent = latents.shape[2], shot.skip, shot.take, []
         for i, pixels in enumerate(self.parts.codec.stream(latents)):
             if cancelled():
                 raise Cancelled(f"stopped after {i} of {total} decoded groups")
-            yield Frames(to_uint8(pixels[0]))
-            yield Progress("decode", i + 1, total)
+            fresh = pixels[:, :, skip:] if skip < pixels.shape[2] else pixels[:, :, :0]
+            skip = max(0, skip - pixels.shape[2])
+            if shot.clip + 1 < shot.clips:
+                recent = [*recent, pixels][-MOTION_LATENTS - 1 :]
+            if fresh.shape[2] and left:
+                fresh = fresh[:, :, :left]
+                left -= fresh.shape[2]
+                yield Frames(to_uint8(fresh[0]))
+            yield Progress("decode", i + 1, total, shot.clip, shot.clips)
+        return torch.cat(recent, dim=2)[:, :, -MOTION_FRAMES:] if recent else None
 
     def __call__(self, **request: Any) -> Clip:
         """Make one video and keep it: ``pipe(prompt=..., num_frames=...).save("x.mp4")``."""
-        chunks, done = [], None
+        chunks, done, sound = [], None, None
         for event in self.run(Request(**request)):
-            if isinstance(event, Frames):
-                chunks.append(event.pixels)
-            elif isinstance(event, Done):
-                done = event
+            match event:
+                case Started():
+                    sound = event.sound
+                case Frames(pixels):
+                    chunks.append(pixels)
+                case Done():
+                    done = event
         assert done is not None
-        return Clip(np.concatenate(chunks), done.settled)
+        return Clip(np.concatenate(chunks), done.settled, sound)
 
 
 @dataclass(frozen=True)
@@ -245,10 +239,12 @@ class Clip:
     Attributes:
         frames: (F, H, W, 3) uint8.
         settled: how it was made.
+        sound: (m, 2) float32 at 48 kHz, or None.
     """
 
     frames: np.ndarray
     settled: Settled
+    sound: np.ndarray | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write an H.264 mp4; a failed write leaves nothing behind.
@@ -259,9 +255,17 @@ class Clip:
         from wan_core.studio.media import VideoWriter
 
         height, width = self.frames.shape[1:3]
-        with VideoWriter(Path(path), width, height, self.settled.fps) as writer:
+        with VideoWriter(Path(path), width, height, self.settled.fps, sound=self.sound) as writer:
             writer.write(self.frames)
         return Path(path)
+
+
+def _next(shots: Generator[Shot, Tensor | None, None], recent: Tensor | None) -> Shot | None:
+    """The next shot, told what came before it; None when there is none."""
+    try:
+        return shots.send(recent)
+    except StopIteration:
+        return None
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
@@ -286,9 +290,9 @@ def describe(model: str | Path) -> ModelSpec:
     """
     root = find(model)
     boundary = files.read_json(root / "model_index.json").get("boundary_ratio")
-    config = files.read_json(root / "transformer" / "config.json")
     try:
-        spec = family(config, boundary, config["num_layers"])
+        kind, config = keymap.described(files.read_json(root / "transformer" / "config.json"))
+        spec = family(config, boundary, config["num_layers"], kind)
     except KeyError as error:
         raise CheckpointError(f"transformer/config.json: {error} is missing; this is not a Wan transformer") from error
     return _own_recipe(spec, files.read_json(root / "recipe.json", required=False))
@@ -332,7 +336,8 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
         experts.append(files.transformer(root / "transformer_2", dtype))
     vae = files.component(root / "vae", AutoencoderKLWan, torch.float32)
     config = dict(experts[0].config)
-    spec = family(config, boundary, config["num_layers"])
+    kind = keymap.kind_of(set(experts[0].state_dict()))
+    spec = family(config, boundary, config["num_layers"], kind)
     parts = Parts(
         spec=_own_recipe(spec, files.read_json(root / "recipe.json", required=False)),
         experts=[_move(expert, device) for expert in experts],
@@ -340,6 +345,7 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
         tokenizer=files.component(root / "tokenizer", AutoTokenizer, None),
         text_encoder=files.component(root / "text_encoder", UMT5EncoderModel, dtype).to(device),
         vision=_vision(root, dtype, device),
+        hearing=_hearing(root, kind, dtype, device),
     )
     return Pipeline(parts)
 
@@ -355,6 +361,18 @@ def _vision(root: Path, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.
 
     encoder = files.component(root / "image_encoder", CLIPVisionModel, dtype)
     return files.component(root / "image_processor", CLIPImageProcessor, None), encoder.to(device)
+
+
+def _hearing(root: Path, kind: str, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
+    """The speech encoder of a model that listens, from ``audio_encoder`` and ``audio_processor``."""
+    if kind == "wan":
+        return None
+    from transformers import AutoFeatureExtractor, Wav2Vec2Model, WhisperModel
+
+    processor = files.component(root / "audio_processor", AutoFeatureExtractor, None)
+    if kind == "s2v":
+        return processor, files.component(root / "audio_encoder", Wav2Vec2Model, dtype).to(device)
+    return processor, files.component(root / "audio_encoder", WhisperModel, dtype).encoder.to(device)
 
 
 def _own_recipe(spec: ModelSpec, own: dict) -> ModelSpec:

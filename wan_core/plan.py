@@ -16,7 +16,13 @@ SAMPLERS = ("unipc", "euler")
 FITS = ("crop", "pad")
 
 
-def settle(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None = None) -> Settled:
+def settle(
+    request: Request,
+    spec: ModelSpec,
+    geometry: Geometry,
+    picture: tuple[int, int] | None = None,
+    sound_seconds: float | None = None,
+) -> Settled:
     """Fill in what a request leaves open and check all of it.
 
     Args:
@@ -24,6 +30,7 @@ def settle(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple
         spec: the model's modes and recipe.
         geometry: its grid.
         picture: width and height of the first frame's picture, in image mode.
+        sound_seconds: how long the sound lasts, in reference mode; the video lasts as long.
 
     Returns:
         The settled request.
@@ -43,10 +50,16 @@ def settle(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple
         negative_prompt=_negative(request.negative_prompt, recipe.negative),
         width=width,
         height=height,
-        num_frames=_frames(request, spec, geometry),
+        num_frames=_frames(request, spec, geometry, sound_seconds),
         num_inference_steps=_integer("num_inference_steps", request.num_inference_steps, recipe.steps, 1, 100),
         guidance_scale=guidance,
         guidance_scale_2=_number("guidance_scale_2", request.guidance_scale_2, low, 1.0, 20.0),
+        audio_guidance_scale=_number(
+            "audio_guidance_scale", request.audio_guidance_scale, recipe.audio_guidance, 0.0, 20.0
+        ),
+        image_guidance_scale=_number(
+            "image_guidance_scale", request.image_guidance_scale, recipe.image_guidance, 0.0, 20.0
+        ),
         flow_shift=_number("flow_shift", request.flow_shift, recipe.shift_for(width, height), 0.1, 50.0),
         sampler=_choice("sampler", request.sampler, SAMPLERS),
         seed=_seed(request.seed),
@@ -63,8 +76,20 @@ def _check_mode(request: Request, spec: ModelSpec) -> None:
     if request.last_image is not None and "last_image" not in spec.modes:
         raise RequestError("last_image", "given", f"{spec.name} takes no last frame", "leave it out")
     if request.mode not in spec.modes:
-        hint = "give an image" if request.mode == "text" else "leave the image out"
-        raise RequestError("image", request.mode + " mode", f"{spec.name} has no {request.mode} mode", hint)
+        field, hint = {
+            "text": ("references", "give a reference") if "reference" in spec.modes else ("image", "give an image"),
+            "image": ("image", "leave the image out"),
+            "reference": ("references", "leave references and audio out"),
+        }[request.mode]
+        raise RequestError(field, request.mode + " mode", f"{spec.name} has no {request.mode} mode", hint)
+    if request.mode == "reference":
+        if request.image is not None:
+            raise RequestError("image", "given", "reference mode takes references", "give it as a reference")
+        least, most = spec.references
+        count = len(request.references)
+        if not least <= count <= most:
+            rule = f"{spec.name} takes {least if least == most else f'{least} to {most}'} reference pictures"
+            raise RequestError("references", f"{count} pictures", rule, f"give {least if count < least else most}")
 
 
 def _prompt(value: Any) -> str:
@@ -92,16 +117,16 @@ def _negative(value: Any, default: str) -> str:
 
 
 def _size(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None) -> tuple[int, int]:
-    default = spec.recipe.size
+    default, grid = spec.recipe.size, math.lcm(geometry.grid, spec.grid)
     if picture is not None and not spec.fixed_size:
-        default = _same_area(default, picture, geometry.grid)
+        default = _same_area(default, picture, grid)
     if spec.fixed_size:
         for field, value, fixed in zip(("width", "height"), (request.width, request.height), default, strict=True):
             if value is not None and value != fixed:
                 raise RequestError(field, value, f"{spec.name} only makes {default[0]}x{default[1]}", f"try {fixed}")
     return (
-        _side("width", request.width, default[0], geometry.grid, spec.max_side),
-        _side("height", request.height, default[1], geometry.grid, spec.max_side),
+        _side("width", request.width, default[0], grid, spec.max_side),
+        _side("height", request.height, default[1], grid, spec.max_side),
     )
 
 
@@ -123,8 +148,10 @@ def _side(field: str, value: Any, default: int, grid: int, most: int) -> int:
     return value
 
 
-def _frames(request: Request, spec: ModelSpec, geometry: Geometry) -> int:
+def _frames(request: Request, spec: ModelSpec, geometry: Geometry, sound_seconds: float | None) -> int:
     n, fps = geometry.temporal, spec.recipe.fps
+    if sound_seconds is not None and request.num_frames is None and request.duration_seconds is None:
+        return max(1, round(sound_seconds * fps))
     most = (spec.max_frames - 1) // n * n + 1
     if request.duration_seconds is not None:
         if request.num_frames is not None:

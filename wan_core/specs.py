@@ -30,6 +30,8 @@ class Recipe:
         size: usual (width, height).
         negative: negative prompt.
         shift_small: flow shift below 720p, where it differs.
+        audio_guidance: how far from silence, for models that guide sound apart.
+        image_guidance: how far from no references, likewise.
     """
 
     steps: int
@@ -41,6 +43,8 @@ class Recipe:
     guidance_low: float | None = None
     negative: str = NEGATIVE_ZH
     shift_small: float | None = None
+    audio_guidance: float = 1.0
+    image_guidance: float = 1.0
 
     def shift_for(self, width: int, height: int) -> float:
         """The flow shift for a frame size."""
@@ -55,11 +59,13 @@ class ModelSpec:
 
     Attributes:
         name: short name.
-        modes: what it can do, of "text", "image", "last_image".
+        modes: what it can do, of "text", "image", "last_image", "reference".
         recipe: how to sample it.
         boundary: share of the noise range that the high-noise expert owns, for two experts.
         max_frames: longest clip it was made for.
         max_side: largest side it was made for, pixels.
+        references: least and most reference pictures in reference mode.
+        grid: pixels that sides must be a multiple of, where that is more than the latents ask for.
         fixed_size: whether it makes only the recipe's size.
         note: one honest sentence about what it can show, for the page.
         licence: SPDX identifier.
@@ -71,6 +77,8 @@ class ModelSpec:
     boundary: float | None = None
     max_frames: int = 161
     max_side: int = 1440
+    references: tuple[int, int] = (0, 0)
+    grid: int = 1
     fixed_size: bool = False
     note: str = ""
     licence: str = "Apache-2.0"
@@ -79,6 +87,13 @@ class ModelSpec:
 _480P, _720P = (832, 480), (1280, 720)
 _T2V = Recipe(50, 5.0, 5.0, 16, 81, _480P)
 _TEXT, _IMAGE = frozenset({"text"}), frozenset({"image", "last_image"})
+_SPEAKS = frozenset({"reference"})
+_HUMO = Recipe(50, 5.0, 5.0, 25, 97, _480P, audio_guidance=5.5)
+NEGATIVE_S2V = (
+    "画面模糊，最差质量，画面模糊，细节模糊不清，情绪激动剧烈，手快速抖动，字幕，丑陋的，残缺的，多余的手指，"
+    "画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，"
+    "三条腿，背景人很多，倒着走"
+)
 
 SPECS: dict[str, ModelSpec] = {
     spec.name: spec
@@ -95,23 +110,31 @@ SPECS: dict[str, ModelSpec] = {
                   Recipe(40, 5.0, 3.5, 16, 81, _720P, guidance_low=3.5, shift_small=3.0), boundary=0.9),
         ModelSpec("wan2.2-ti2v-5b", frozenset({"text", "image"}),
                   Recipe(50, 5.0, 5.0, 24, 121, (1280, 704))),
+        ModelSpec("humo-1.7b", _SPEAKS, replace(_HUMO, guidance=7.5, audio_guidance=7.5, image_guidance=4.0),
+                  max_frames=97, references=(0, 3)),
+        ModelSpec("humo-17b", _SPEAKS, _HUMO, max_frames=97, references=(0, 3)),
+        ModelSpec("wan2.2-s2v-14b", _SPEAKS, Recipe(40, 3.0, 4.5, 16, 77, (832, 448), negative=NEGATIVE_S2V),
+                  max_frames=80, references=(1, 1), grid=64),
     )
 }  # fmt: skip
 
 
-def family(config: dict, boundary: float | None, layers: int) -> ModelSpec:
-    """Name a diffusers checkpoint by what it holds, never by its file name.
+def family(config: dict, boundary: float | None, layers: int, kind: str = "wan") -> ModelSpec:
+    """Name a checkpoint by what it holds, never by its file name.
 
     Args:
         config: the transformer's config.
         boundary: the pipeline's expert boundary, which only 2.2 A14B models have.
         layers: transformer blocks.
+        kind: the class of trunk, "wan", "humo" or "s2v".
 
     Returns:
         The nearest spec; its recipe may be overridden by the checkpoint's own ``recipe.json``.
     """
     channels, out = config["in_channels"], config["out_channels"]
-    if channels == out == 48:
+    if kind != "wan":
+        name = "wan2.2-s2v-14b" if kind == "s2v" else "humo-17b" if channels > out else "humo-1.7b"
+    elif channels == out == 48:
         name = "wan2.2-ti2v-5b"
     elif channels == 36:
         if boundary is not None or config.get("image_dim") is None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ImageInput = Any  # a path, a PIL image or a uint8 array; read by condition.picture
+AudioInput = Any  # a path, or (rate, samples); read by condition.sound
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Request:
         negative_prompt: what to avoid; only used when guidance is on.
         image: first frame: path, PIL image or (H, W, 3) uint8 array.
         last_image: last frame, for models that take one.
+        references: up to three pictures of who or what the video shows, in reference mode.
+        audio: what is said or heard: a path, or (rate, samples); the video lasts as long.
         width: pixels.
         height: pixels.
         num_frames: 4n+1; excludes ``duration_seconds``.
@@ -32,6 +35,8 @@ class Request:
         num_inference_steps: 1 to 100.
         guidance_scale: classifier-free guidance; 1 is off. For two experts, the high-noise one's.
         guidance_scale_2: the low-noise expert's guidance.
+        audio_guidance_scale: how closely lips follow the sound, for models that guide it apart.
+        image_guidance_scale: how closely references are kept, likewise.
         flow_shift: how far sampling leans to high noise.
         sampler: "unipc" or "euler".
         seed: 0 to 2**53 - 1; None draws one.
@@ -43,6 +48,8 @@ class Request:
     negative_prompt: str | None = None
     image: ImageInput = None
     last_image: ImageInput = None
+    references: tuple[ImageInput, ...] = ()
+    audio: AudioInput = None
     width: int | None = None
     height: int | None = None
     num_frames: int | None = None
@@ -50,6 +57,8 @@ class Request:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    audio_guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
     flow_shift: float | None = None
     sampler: str | None = None
     seed: int | None = None
@@ -58,12 +67,14 @@ class Request:
 
     @property
     def mode(self) -> str:
-        """Which tab this belongs to: "image" when a first frame is given, else "text"."""
+        """Which tab this belongs to: by what is given besides the prompt."""
+        if self.references or self.audio is not None:
+            return "reference"
         return "text" if self.image is None else "image"
 
     def as_json(self) -> dict[str, Any]:
         """The request without its pictures, for recipes and logs."""
-        skip = {"image", "last_image"}
+        skip = {"image", "last_image", "references", "audio"}
         return {k: v for k, v in asdict_shallow(self).items() if k not in skip}
 
 
@@ -94,8 +105,8 @@ class Geometry:
         return self.spatial * self.patch[1]
 
     def latent_frames(self, frames: int) -> int:
-        """Latent frames T of F pixel frames."""
-        return (frames - 1) // self.temporal + 1
+        """Latent frames T that F pixel frames need."""
+        return -(-(frames - 1) // self.temporal) + 1
 
     def latents(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, T, h, w) of a clip."""
@@ -144,6 +155,8 @@ class Settled:
     num_inference_steps: int
     guidance_scale: float
     guidance_scale_2: float
+    audio_guidance_scale: float
+    image_guidance_scale: float
     flow_shift: float
     sampler: str
     seed: int
@@ -162,24 +175,32 @@ class Settled:
 
 @dataclass(frozen=True)
 class Started:
-    """The request is settled and work begins."""
+    """The request is settled and work begins.
+
+    Attributes:
+        settled: what will be made.
+        sound: (m, 2) float32 in [-1, 1] at 48 kHz, as long as the video, or None.
+    """
 
     settled: Settled
+    sound: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Work done so far in one phase: "encode", "denoise" or "decode"."""
+    """Work done so far in one phase: "encode", "denoise" or "decode"; of one clip of several."""
 
     phase: str
     step: int
     of: int
+    clip: int = 0
+    clips: int = 1
 
     @property
     def share(self) -> float:
         """How much of the whole video is done, 0 to 1, going by how long the phases usually take."""
         low, high = {"encode": (0.0, 0.05), "denoise": (0.05, 0.9), "decode": (0.9, 1.0)}[self.phase]
-        return low + (high - low) * self.step / max(1, self.of)
+        return (self.clip + low + (high - low) * self.step / max(1, self.of)) / self.clips
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from tests.core.tiny import BASE, KINDS, shake, vae
-from wan_core import Request, load, pipeline
+from wan_core import Request, load, velocity
 from wan_core.model.dit import WanDiT
 from wan_core.pipeline import Pipeline
 
@@ -198,5 +198,5 @@ def test_branches_in_one_batch_equal_branches_in_turn(
         height=32, num_frames=5, num_inference_steps=4, seed=0, guidance_scale=3.0,
     )  # fmt: skip
     together = mine.latents(request)
-    monkeypatch.setattr(pipeline, "BATCHED_TOKENS", 0)
+    monkeypatch.setattr(velocity, "BATCHED_TOKENS", 0)
     assert (mine.latents(request) - together).abs().max() <= 1e-5

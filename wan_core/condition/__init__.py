@@ -3,6 +3,20 @@
 from wan_core.condition.base import Conditioning
 from wan_core.condition.i2v import channel_image, clean_first_frame
 from wan_core.condition.picture import fit, open_picture
+from wan_core.condition.r2v import humo, speech
+from wan_core.condition.sound import Sound, open_sound, silence
 from wan_core.condition.t2v import text_only
 
-__all__ = ["Conditioning", "channel_image", "clean_first_frame", "fit", "open_picture", "text_only"]
+__all__ = [
+    "Conditioning",
+    "Sound",
+    "channel_image",
+    "clean_first_frame",
+    "fit",
+    "humo",
+    "open_picture",
+    "open_sound",
+    "silence",
+    "speech",
+    "text_only",
+]

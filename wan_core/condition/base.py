@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class Conditioning:
         without: the same fields for branches that are shown no references, where they differ.
         heard: keyword arguments of the transformer's ``context`` that carry sound and references.
         silent: what replaces some of them in branches that hear nothing.
+        behind: latent frames behind the video, which are no part of it.
     """
 
     text: Tensor
@@ -35,6 +36,7 @@ class Conditioning:
     without: dict[str, Tensor] = field(default_factory=dict)
     heard: dict[str, Tensor] = field(default_factory=dict)
     silent: dict[str, Tensor] = field(default_factory=dict)
+    behind: int = 0
 
     def rows(self, branch: Branch) -> Tensor:
         """The text tokens of a branch."""
@@ -64,6 +66,22 @@ class Conditioning:
         if self.first is None:
             return latents
         return torch.cat([self.first.to(latents), latents[:, :, 1:]], dim=2)
+
+    def span(self, start: int, stop: int) -> Conditioning:
+        """The conditioning of a stretch of the video's latent frames, with what stands behind it."""
+
+        def cut(tensor: Tensor, axis: int) -> Tensor:
+            frames = tensor.shape[axis]
+            index = torch.cat([torch.arange(start, stop), torch.arange(frames - self.behind, frames)])
+            return tensor.index_select(axis, index.to(tensor.device))
+
+        return replace(
+            self,
+            channels=None if self.channels is None else cut(self.channels, 2),
+            without=self.without | {k: cut(v, 2) for k, v in self.without.items() if k == "channels"},
+            heard=self.heard | {k: cut(v, 1) for k, v in self.heard.items() if k == "audio"},
+            silent=self.silent | {k: cut(v, 1) for k, v in self.silent.items() if k == "audio"},
+        )
 
     def timesteps(self, timestep: Tensor, tokens: tuple[int, int]) -> tuple[Tensor, tuple[int, ...]]:
         """The distinct timesteps along the sequence, and how many tokens hold each.

@@ -69,30 +69,51 @@ def open_sound(source: Any, field: str = "audio") -> Sound:
     path = Path(source)
     if not path.is_file():
         raise MediaError(field, path.name, "there is no such file", "check its name")
-    stereo = _decode(path, FILE_RATE, 2, field)
-    if len(stereo) > LONGEST * FILE_RATE:
+    sides = _decode(path, FILE_RATE, field)
+    if len(sides) > LONGEST * FILE_RATE:
         rule = f"lasts longer than {LONGEST:.0f} seconds"
         raise MediaError(field, path.name, rule, "cut it into parts")
-    return Sound(_decode(path, SPEECH_RATE, 1, field)[:, 0], stereo)
+    return Sound(_decode(path, SPEECH_RATE, field).mean(1), _two(sides))
 
 
-def _decode(path: Path, rate: int, channels: int, field: str) -> np.ndarray:
-    """Samples of the file's first sound track, (n, channels)."""
+def _decode(path: Path, rate: int, field: str) -> np.ndarray:
+    """Samples of the file's first sound track in its own channels, (n, channels)."""
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe",
         "-i", f"file:{path}", "-map", "0:a:0", "-t", str(LONGEST + 1),
-        "-f", "f32le", "-ac", str(channels), "-ar", str(rate), "pipe:1",
+        "-c:a", "pcm_f32le", "-ar", str(rate), "-f", "wav", "pipe:1",
     ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, timeout=120, check=False)
     except subprocess.TimeoutExpired as error:
         raise MediaError(field, path.name, "takes too long to read", f"try {KINDS}") from error
-    samples = np.frombuffer(done.stdout[: len(done.stdout) // (4 * channels) * 4 * channels], np.float32)
+    channels, data = _unwrap(done.stdout)
+    samples = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], np.float32)
     if len(samples) == 0:
         raise MediaError(field, path.name, "holds no sound that can be read", f"try {KINDS}")
     if not np.isfinite(samples).all():
         raise MediaError(field, path.name, "holds samples that are not numbers", "export it again")
     return np.clip(samples, -1, 1).reshape(-1, channels)
+
+
+def _unwrap(wav: bytes) -> tuple[int, bytes]:
+    """Channels and samples of a WAV stream; its own channels keep their levels, which mixing changes."""
+    channels, place = 1, 12
+    while place + 8 <= len(wav):
+        name, size = wav[place : place + 4], int.from_bytes(wav[place + 4 : place + 8], "little")
+        if name == b"fmt ":
+            channels = int.from_bytes(wav[place + 10 : place + 12], "little")
+        if name == b"data":  # its size is not known to a stream's writer
+            return max(1, channels), wav[place + 8 :]
+        place += 8 + size
+    return 1, b""
+
+
+def _two(sides: np.ndarray) -> np.ndarray:
+    """One channel to two, many to their average on both sides, two as they are. (n, c) to (n, 2)."""
+    if sides.shape[1] == 2:
+        return sides
+    return np.repeat(sides.mean(1, keepdims=True), 2, axis=1)
 
 
 def _from_samples(source: tuple[Any, Any], field: str) -> Sound:
@@ -107,24 +128,23 @@ def _from_samples(source: tuple[Any, Any], field: str) -> Sound:
         raise MediaError(field, "samples", "are not all numbers", "record it again")
     if len(samples) > LONGEST * rate:
         raise MediaError(field, f"{len(samples) / rate:.0f} s", f"lasts longer than {LONGEST:.0f} seconds")
-    columns = samples[:, None] if samples.ndim == 1 else samples[:, :2]
-    stereo = _resampled(columns, rate, FILE_RATE)
+    columns = samples[:, None] if samples.ndim == 1 else samples
+    stereo = np.concatenate([_resampled(c[:, None], rate, FILE_RATE) for c in _two(columns).T], axis=1)
     speech = _resampled(columns.mean(1, keepdims=True), rate, SPEECH_RATE)[:, 0]
-    return Sound(np.clip(speech, -1, 1), np.clip(np.broadcast_to(stereo, (len(stereo), 2)), -1, 1))
+    return Sound(np.clip(speech, -1, 1), np.clip(stereo, -1, 1))
 
 
 def _resampled(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
-    """Through ffmpeg, like files: its resampler filters what the new rate cannot hold. (n, c) to (m, c)."""
+    """Through ffmpeg, like files: its resampler filters what the new rate cannot hold. (n, 1) to (m, 1)."""
     if rate == to:
         return samples
-    channels = str(samples.shape[1])
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "f32le", "-ac", channels, "-ar", str(rate),
-        "-i", "pipe:0", "-f", "f32le", "-ac", channels, "-ar", str(to), "pipe:1",
+        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "f32le", "-ac", "1", "-ar", str(rate), "-i", "pipe:0",
+        "-f", "f32le", "-ac", "1", "-ar", str(to), "pipe:1",
     ]  # fmt: skip
     data = np.ascontiguousarray(samples, np.float32).tobytes()
     done = subprocess.run(command, input=data, capture_output=True, check=True)
-    return np.frombuffer(done.stdout, np.float32).reshape(-1, samples.shape[1])
+    return np.frombuffer(done.stdout, np.float32).reshape(-1, 1)
 
 
 def _stretch(samples: np.ndarray, start: float, count: float) -> np.ndarray:

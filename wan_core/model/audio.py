@@ -63,19 +63,20 @@ def whisper_states(wave: Tensor, extractor: Any, encoder: torch.nn.Module) -> li
     return [torch.cat(states)[:frames] for states in zip(*parts, strict=True)]
 
 
-def humo_tracks(states: list[Tensor]) -> Tensor:
+def humo_tracks(states: list[Tensor], fps: float = HUMO_HZ) -> Tensor:
     """Five tracks of a Whisper encoder's states: four averages of equal shares, and the last state.
 
     Args:
         states: 4k+1 tensors (T50, C).
+        fps: of the video.
 
     Returns:
-        (T25, 5, C) at 25 frames per second.
+        (F, 5, C), one row per video frame.
     """
     share = (len(states) - 1) // 4
     groups = [torch.stack(states[i * share : (i + 1) * share]).mean(0) for i in range(4)]
     tracks = torch.stack([*groups, states[-1]])  # (5, T50, C)
-    return resample(tracks, STATES_HZ, HUMO_HZ).transpose(0, 1)
+    return resample(tracks, STATES_HZ, fps).transpose(0, 1)
 
 
 def humo_windows(tracks: Tensor, latent_frames: int, references: int) -> Tensor:

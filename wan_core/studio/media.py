@@ -1,4 +1,4 @@
-"""Frames to an mp4 that browsers play, written frame by frame through the bundled ffmpeg."""
+"""Frames and sound to an mp4 that browsers play, written frame by frame through the bundled ffmpeg."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from wan_core.errors import OutputError
 
 SUFFIXES = (".mp4",)
+SOUND_RATE = 48000
 
 
 class VideoWriter:
@@ -28,25 +29,49 @@ class VideoWriter:
         height: pixels, even.
         fps: frames per second.
         recipe: how the video was made, stored in its metadata.
+        sound: (m, 2) float32 in [-1, 1] at 48 kHz, as long as the video, for an AAC track; or None.
 
     Raises:
         OutputError: the place cannot be written to.
     """
 
-    def __init__(self, path: Path, width: int, height: int, fps: int, recipe: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        fps: int,
+        recipe: dict[str, Any] | None = None,
+        sound: np.ndarray | None = None,
+    ) -> None:
         check_output(path)
         self.path = path
         self._part = path.with_name(f".{path.stem}.part.mp4")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._size = (height, width)
+        self._sound = path.with_name(f".{path.stem}.part.f32")
+        track: list[str] = []
+        if sound is not None:
+            self._put(np.ascontiguousarray(sound, np.float32))
+            track = ["-f", "f32le", "-ac", "2", "-ar", str(SOUND_RATE), "-i", str(self._sound)]
         metadata = ["-metadata", f"comment={json.dumps(recipe, ensure_ascii=False)}"] if recipe else []
         command = [
             imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error",
-            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0", *track,
             "-c:v", "libx264", "-preset", "veryfast", "-crf", "14", "-pix_fmt", "yuv420p",
+            *(["-c:a", "aac", "-b:a", "160k"] if track else []),
             "-movflags", "+faststart", *metadata, str(self._part),
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
+
+    def _put(self, sound: np.ndarray) -> None:
+        """Lay the sound beside the video for as long as it is written."""
+        try:
+            sound.tofile(self._sound)
+        except OSError as error:
+            self._sound.unlink(missing_ok=True)
+            self._log.close()
+            raise OutputError(f"{self.path.name}: there is no room left to write it; free some space") from error
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames, (n, H, W, 3) uint8.
@@ -78,6 +103,7 @@ class VideoWriter:
                 self._part.replace(self.path)
         finally:
             self._part.unlink(missing_ok=True)
+            self._sound.unlink(missing_ok=True)
             self._log.close()
 
     def _close_pipe(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wan_core.studio.media import VideoWriter, check_output
-from wan_core.types import CancelCheck, Done, Event, Frames, Request, Settled, Started, never
+from wan_core.types import CancelCheck, Done, Event, Frames, Request, Started, never
 
 
 class Runner(Protocol):
@@ -35,22 +35,24 @@ def produce(pipe: Runner, request: Request, path: Path, cancelled: CancelCheck =
         WanError: bad input, cancellation, or no room for the file.
     """
     check_output(path)
-    settled: Settled | None = None
+    started: Started | None = None
     writer: VideoWriter | None = None
     with ExitStack() as open_files:  # an error or a close in the middle discards the file
         for event in pipe.run(request, cancelled):
             match event:
                 case Started():
-                    settled = event.settled
+                    started = event
                 case Frames(pixels):
-                    assert settled is not None
+                    assert started is not None
                     if writer is None:
-                        recipe = settled.as_json()
-                        writer = open_files.enter_context(
-                            VideoWriter(path, settled.width, settled.height, settled.fps, recipe)
-                        )
+                        writer = open_files.enter_context(_writer(path, started))
                     writer.write(pixels)
                     continue
                 case Done():
                     open_files.close()
             yield event
+
+
+def _writer(path: Path, started: Started) -> VideoWriter:
+    settled = started.settled
+    return VideoWriter(path, settled.width, settled.height, settled.fps, settled.as_json(), started.sound)

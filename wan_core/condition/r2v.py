@@ -1,0 +1,74 @@
+"""Reference mode: who is shown, and what is heard.
+
+HuMo has its references behind the video on the time axis and hears inside its blocks. S2V has one
+reference, and what was shown before, as tokens beside the video's; it makes one clip after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from wan_core.condition.base import Conditioning
+
+Encode = Callable[[Tensor], Tensor]
+GREY_LATENTS = 8  # a grey clip's latents change no more after the first few frames
+
+
+def humo(
+    base: Conditioning, windows: Tensor, pictures: list[Tensor], size: tuple[int, int], encode: Encode, joined: bool
+) -> Conditioning:
+    """Condition on references and sound, as HuMo does.
+
+    Args:
+        base: the text part.
+        windows: (T, window, tracks, C), the video's latent frames' sound; zeros for silence.
+        pictures: references, (1, 3, H, W) in [-1, 1]. Without any, an empty latent frame stands in.
+        size: height and width in pixels.
+        encode: pixels (1, 3, F, H, W) to normalised latents.
+        joined: references join the channels (17B) instead of taking the latents' place (1.7B).
+
+    Returns:
+        The conditioning of T latent frames and ``behind`` more.
+
+    Source: Phantom-video/HuMo humo/generate.py and generate_1_7B.py.
+    """
+    behind, frames = max(1, len(pictures)), len(windows)
+    heard = torch.cat([windows, windows.new_zeros(behind, *windows.shape[1:])])[None]
+    base = replace(base, heard={"audio": heard}, silent={"audio": torch.zeros_like(heard)}, behind=behind)
+    shown = [encode(picture[:, :, None]) for picture in pictures]  # (1, C, 1, h, w) each
+    if joined:
+        grey = _grey(frames + behind, size, encode)
+        latents = torch.cat([grey[:, :, :frames], *shown], dim=2) if shown else grey
+        mask = torch.zeros(1, 4, frames + behind, *grey.shape[3:])
+        mask[:, :, frames:] = 1
+        channels, without = (torch.cat([mask.to(y), y], dim=1) for y in (latents, grey))
+        return replace(base, channels=channels, without={"channels": without})
+    empty = torch.zeros_like(encode(torch.zeros(1, 3, 1, *size))).expand(-1, -1, behind, -1, -1)
+    return replace(base, tail=torch.cat(shown, dim=2) if shown else empty, without={"tail": empty})
+
+
+def _grey(latent_frames: int, size: tuple[int, int], encode: Encode) -> Tensor:
+    """Latents of an all-grey clip, (1, C, T, h, w)."""
+    some = min(latent_frames, GREY_LATENTS)
+    grey = encode(torch.zeros(1, 3, 4 * some - 3, *size))
+    rest = grey[:, :, -1:].expand(-1, -1, latent_frames - some, -1, -1)
+    return torch.cat([grey, rest], dim=2)
+
+
+def speech(base: Conditioning, features: Tensor, reference: Tensor, motion: Tensor | None) -> Conditioning:
+    """Condition one clip on a reference, its sound and what was shown before, as S2V does.
+
+    Args:
+        base: the text part.
+        features: (25, C, F), this clip's sound frame by frame.
+        reference: (1, C, 1, h, w) latents.
+        motion: (1, C, 19, h, w) latents of the frames before, or None for the first clip.
+    """
+    told = {"features": features[None], "reference": reference}
+    if motion is not None:
+        told["motion"] = motion
+    return replace(base, heard=told, silent={"features": torch.zeros_like(features[None])})

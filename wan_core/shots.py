@@ -1,0 +1,93 @@
+"""Reference mode's requests as shots: one for HuMo, clip after clip for S2V."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+import torch
+from torch import Tensor
+
+from wan_core.condition import Conditioning, humo, speech
+from wan_core.model import audio
+from wan_core.model.adapters.s2v import MOTION_FRAMES
+from wan_core.parts import Material, Parts, Shot
+from wan_core.sample.guide import ClassifierFree, HumoFour, HumoThree
+from wan_core.types import Branch
+
+S2V_CLIP = 80  # frames denoised at a time
+S2V_FIRST = 3  # of the first clip's, lost to the reference frame that is decoded in front of it
+
+
+def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int) -> Shot:
+    """The one shot of a HuMo video; long ones are denoised in overlapping stretches.
+
+    Args:
+        parts: the model.
+        base: the text part.
+        material: references and sound.
+        frames: latent frames of the video.
+    """
+    settled, config = material.settled, parts.experts[0].config
+    tracks = torch.zeros(settled.num_frames, config["audio_tracks"], config["audio_channels"])
+    if material.sound is not None:
+        assert parts.hearing is not None
+        states = audio.whisper_states(torch.from_numpy(material.sound.speech), *parts.hearing)
+        heard = audio.humo_tracks(states, settled.fps)[: settled.num_frames]
+        tracks[: len(heard)] = heard
+    joined = config["in_channels"] > config["out_channels"]
+    size = (settled.height, settled.width)
+    windows = audio.humo_windows(tracks, frames, 0)
+    told = humo(base, windows, material.pictures, size, parts.codec.encode, joined)
+    text, sound, shown = settled.guidance_scale, settled.audio_guidance_scale, bool(material.pictures)
+    guide = HumoThree(text, sound, shown) if joined else HumoFour(text, sound, settled.image_guidance_scale, shown)
+    return Shot(told, frames, settled.seed, settled.num_frames, guide=guide)
+
+
+def speech_shots(parts: Parts, base: Conditioning, material: Material) -> Generator[Shot, Tensor | None, None]:
+    """S2V's clips; each is sent the last frames of the one before.
+
+    The first clip loses three frames to the reference that is decoded in front of it. The official
+    code plays the sound from its start all the same, so its video leads by 3/16 s; here the sound's
+    features are moved back by as many frames instead, and frame k shows what is heard at frame k.
+
+    Args:
+        parts: the model.
+        base: the text part.
+        material: one reference, and sound.
+
+    Yields:
+        A shot; expects (1, 3, n, H, W) in [-1, 1] in return.
+    """
+    settled, encode = material.settled, parts.codec.encode
+    clips = math.ceil((settled.num_frames + S2V_FIRST) / S2V_CLIP)
+    features = _speech_features(parts, material, clips)
+    reference = encode(material.pictures[0][:, :, None])  # (1, C, 1, h, w)
+    guide = ClassifierFree((settled.guidance_scale,) * 2, Branch(text=False, audio=False))
+    past = torch.zeros(1, 3, MOTION_FRAMES, settled.height, settled.width)
+    left = settled.num_frames
+    for clip in range(clips):
+        motion = encode(past) if clip else None
+        told = speech(base, features[:, :, clip * S2V_CLIP : (clip + 1) * S2V_CLIP], reference, motion)
+        skip = MOTION_FRAMES if clip else 1 + S2V_FIRST
+        take = min(left, S2V_CLIP if clip else S2V_CLIP - S2V_FIRST)
+        left -= take
+        made = yield Shot(
+            told, S2V_CLIP // 4, settled.seed + clip, take, skip, reference if motion is None else motion, guide,
+            clip, clips,
+        )  # fmt: skip
+        if made is not None:
+            past = torch.cat([past.to(made), made], dim=2)[:, :, -MOTION_FRAMES:]
+
+
+def _speech_features(parts: Parts, material: Material, clips: int) -> Tensor:
+    """(layers, C, clips * 80): the sound frame by frame, moved back by the frames that are lost."""
+    config, layers = parts.experts[0].config, 25
+    frames = torch.zeros(layers, config["audio_dim"], 0)
+    if material.sound is not None:
+        assert parts.hearing is not None
+        states = audio.wav2vec_states(torch.from_numpy(material.sound.speech), *parts.hearing)
+        frames = audio.s2v_frames(audio.resample(states, audio.STATES_HZ, audio.S2V_HZ), S2V_CLIP)
+        frames = torch.cat([frames[:, :, :1].expand(-1, -1, S2V_FIRST), frames], dim=2)
+    missing = max(0, clips * S2V_CLIP - frames.shape[2])
+    return torch.nn.functional.pad(frames, (0, missing))[:, :, : clips * S2V_CLIP]
