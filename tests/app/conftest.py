@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 120
 
 
-@pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def served(folder: Path, **settings: str) -> Iterator[str]:
     """Start ``python app.py`` as the README says; yields its address."""
-    log_path = tmp_path_factory.mktemp("app") / "log.txt"
+    log_path = folder / "log.txt"
     environment = os.environ | {
-        "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("cache")), "GRADIO_ANALYTICS_ENABLED": "False",
-        "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1",
+        "GRADIO_TEMP_DIR": str(folder / "cache"), "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1", **settings,
     }  # fmt: skip
     with log_path.open("w") as log:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -31,6 +32,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app with its built-in model."""
+    with served(tmp_path_factory.mktemp("app")) as address:
+        yield address
 
 
 def _address(process: subprocess.Popen, log: Path) -> str:

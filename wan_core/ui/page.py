@@ -1,4 +1,4 @@
-"""The page: a Text tab and an Image tab, each an input card beside the stage."""
+"""The page: a tab per mode, each an input card beside the stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from wan_core.errors import MediaError
-from wan_core.specs import ModelSpec
+from wan_core.specs import SPECS, ModelSpec
 from wan_core.types import Request
 from wan_core.ui import stage
 from wan_core.ui.handlers import Desk, api_handler, page_handler
@@ -22,6 +22,8 @@ EXAMPLES = (
 )
 #: A number field shows 0 when it is empty, so "leave it to the model" needs a value of its own.
 LEFT_OPEN = {"width": 0, "height": 0, "flow_shift": 0, "seed": -1}
+TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
+CONSENT = "Use a face or a voice only with the consent of the person it belongs to."
 QUALITIES = {"Draft": 0.5, "Standard": 1.0, "Fine": 2.0}
 
 
@@ -36,6 +38,13 @@ def picture(label: str, height: int) -> gr.Image:
     return widget
 
 
+def voice() -> gr.Audio:
+    """A sound input, from a file or the microphone, handed over as a file like :func:`picture`'s."""
+    widget = gr.Audio(label="Voice", type="filepath", sources=["upload", "microphone"])
+    widget.preprocess = lambda payload: None if payload is None else payload.path
+    return widget
+
+
 @dataclass(frozen=True)
 class Inputs:
     """One tab's widgets, in the order in which handlers take them."""
@@ -45,6 +54,10 @@ class Inputs:
     image: gr.Image | None
     last_image: gr.Image | None
     image_fit: gr.Radio | None
+    reference: gr.Image | None
+    reference_2: gr.Image | None
+    reference_3: gr.Image | None
+    audio: gr.Audio | None
     width: gr.Number
     height: gr.Number
     num_frames: gr.Slider
@@ -77,12 +90,12 @@ def build(spec: ModelSpec, badge: str, desk: Desk) -> gr.Blocks:
     with gr.Blocks(title="Wan Atelier", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_head(spec, badge))
         with gr.Tabs():
-            for mode, label in (("text", "Text"), ("image", "Image")):
+            for mode, label in TABS.items():
                 with gr.Tab(label, id=mode):
                     if mode in spec.modes:
                         _tab(mode, spec, desk)
                     else:
-                        gr.Markdown(f"{spec.name} makes no video from {mode}. Set WAN_MODEL to a model that does.")
+                        gr.Markdown(_absent(mode, spec))
         page.unload(_stopper(desk))
     page.queue(max_size=32, api_open=False, default_concurrency_limit=16)
     return page
@@ -94,6 +107,11 @@ def _head(spec: ModelSpec, badge: str) -> str:
         f'<div id="head"><span class="mark">Wan <b>Atelier</b></span>'
         f'<span class="badge"><i></i>{html.escape(badge)}</span>{note}</div>'
     )
+
+
+def _absent(mode: str, spec: ModelSpec) -> str:
+    able = ", ".join(name for name, other in SPECS.items() if mode in other.modes)
+    return f"The loaded model, {spec.name}, has no {mode} mode. These have: {able}. Set WAN_MODEL to the folder of one."
 
 
 def _tab(mode: str, spec: ModelSpec, desk: Desk) -> None:
@@ -119,12 +137,7 @@ def _wire(mode: str, desk: Desk, inputs: Inputs, go: gr.Button, stop: gr.Button,
     names, widgets = inputs.names(), inputs.widgets()
 
     def request_of(*values: Any) -> Request:
-        fields = dict(zip(names, values, strict=True))
-        if mode == "image" and not fields.get("image"):
-            raise MediaError("image", "nothing", "the Image tab needs a first frame", "drop a picture on it")
-        given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None and v != LEFT_OPEN.get(k)}
-        given.setdefault("prompt", "")
-        return Request(**given)
+        return _request(mode, dict(zip(names, values, strict=True)))
 
     gr.on(
         [go.click, inputs.prompt.submit], page_handler(desk, request_of, names), widgets, outputs,
@@ -132,6 +145,21 @@ def _wire(mode: str, desk: Desk, inputs: Inputs, go: gr.Button, stop: gr.Button,
     )  # fmt: skip
     stop.click(_stopper(desk), None, None, api_visibility="private", queue=False)
     _endpoint(mode, desk, names, widgets, request_of)
+
+
+def _request(mode: str, fields: dict[str, Any]) -> Request:
+    """A tab's values as a request; what was left open stays open."""
+    pictures = [fields.pop(name, None) for name in ("reference", "reference_2", "reference_3")]
+    fields["references"] = tuple(p for p in pictures if p) or None
+    if mode == "image" and not fields["image"]:
+        raise MediaError("image", "nothing", "the Image tab needs a first frame", "drop a picture on it")
+    if mode == "reference" and not (fields["references"] or fields["audio"]):
+        raise MediaError("references", "nothing", "the Reference tab needs a picture or a voice", "give one")
+    if mode == "reference" and fields["audio"]:
+        fields.pop("num_frames", None)  # the video lasts as long as the sound
+    given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None and v != LEFT_OPEN.get(k)}
+    given.setdefault("prompt", "")
+    return Request(**given)
 
 
 def _stopper(desk: Desk) -> Any:
@@ -155,20 +183,29 @@ def _endpoint(mode: str, desk: Desk, names: list[str], widgets: list[Any], reque
 
 def _inputs(mode: str, spec: ModelSpec) -> Inputs:
     recipe = spec.recipe
-    image = last = how = None
+    image = last = how = sound = None
+    people: list[gr.Image | None] = [None, None, None]
     if mode == "image":
         image = picture("First frame", 220)
         how = gr.Radio([("Crop to fill", "crop"), ("Pad on white", "pad")], value="crop", label="Fit")
         if "last_image" in spec.modes:
             with gr.Accordion("Last frame", open=False):
                 last = picture("Last frame", 180)
+    if mode == "reference":
+        gr.Markdown(CONSENT, elem_classes="consent")
+        with gr.Row():
+            names = ("Who or what", "And", "And")[: spec.references[1]]
+            people[: len(names)] = [picture(name, 150) for name in names]
+        sound = voice()
     prompt = gr.Textbox(
         value=EXAMPLES[0] if mode == "text" else "", label="Prompt", lines=3, max_lines=8,
         placeholder="What happens in the video?",
     )  # fmt: skip
-    _chips(prompt, EXAMPLES if mode == "text" else ("bouncing", "右に動く", "旋转"))
+    if mode != "reference":
+        _chips(prompt, EXAMPLES if mode == "text" else ("bouncing", "右に動く", "旋转"))
     quality = gr.Radio(list(QUALITIES), value="Standard", label="Quality")
-    frames = gr.Slider(1, spec.max_frames, recipe.frames, step=4, label=f"Length in frames, {recipe.fps} a second")
+    length = f"Length in frames, {recipe.fps} a second"
+    frames = gr.Slider(1, spec.max_frames, recipe.frames, step=4, label=length, visible=mode != "reference")
     with gr.Accordion("Advanced", open=False):
         steps = gr.Slider(1, 100, recipe.steps, step=1, label="Steps")
         guidance = gr.Slider(1, 12, recipe.guidance, step=0.1, label="Guidance (1 is off)")
@@ -184,7 +221,9 @@ def _inputs(mode: str, spec: ModelSpec) -> Inputs:
     quality.change(
         lambda q: max(1, round(recipe.steps * QUALITIES[q])), quality, steps, api_visibility="private", queue=False
     )
-    return Inputs(prompt, negative, image, last, how, width, height, frames, steps, guidance, shift, sampler, seed)
+    return Inputs(
+        prompt, negative, image, last, how, *people, sound, width, height, frames, steps, guidance, shift, sampler, seed
+    )
 
 
 def _chips(prompt: gr.Textbox, texts: tuple[str, ...]) -> None:
