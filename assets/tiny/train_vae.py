@@ -41,7 +41,7 @@ CONFIG = {
 }
 BANK_CLIPS = 700
 FREEZE = 0.75  # the encoder stops here, so that latents can be made while the decoder goes on
-NOISE = 0.3  # most noise on latents: what a transformer gets slightly wrong must not show
+NOISE, LATE_NOISE = 0.3, 0.12  # most noise on latents: what a transformer gets slightly wrong must not show
 PEAK_MUON, PEAK_ADAM = 2.5e-3, 1.5e-3  # learning rates
 
 
@@ -120,11 +120,11 @@ def sample(data: tuple[Tensor, Tensor], rng: random.Random, batch: int, frames: 
     return pixels.contiguous(memory_format=torch.channels_last_3d), 1 + 2 * near
 
 
-def loss_on(vae: AutoencoderKLWan, video: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def loss_on(vae: AutoencoderKLWan, video: Tensor, weight: Tensor, most: float) -> tuple[Tensor, Tensor]:
     """Weighted reconstruction loss from noisy latents, and the unweighted squared error for the log."""
     with torch.autocast(video.device.type, torch.bfloat16):
         z = whole.encode(vae, video)[:, :Z]
-        noise = NOISE * torch.rand(len(z), 1, 1, 1, 1, device=z.device, dtype=z.dtype)
+        noise = most * torch.rand(len(z), 1, 1, 1, 1, device=z.device, dtype=z.dtype)
         out = whole.decode(vae, z + noise * torch.randn_like(z))
     z, error = z.float(), out.float() - video
     scale = (z.square().mean((0, 2, 3, 4)) - 1).square().mean()
@@ -154,7 +154,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
         if budget.fraction > FREEZE and not frozen:
             frozen = freeze_encoder(vae, ema)
         video, weight = (t.to(device) for t in sample(data, rng, batch, frames))
-        loss, mse = loss_on(vae, video, weight)
+        loss, mse = loss_on(vae, video, weight, LATE_NOISE if frozen else NOISE)
         loss.backward()
         rate = learning_rate(1.0, budget.fraction, step)
         norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM), strict=True)}, 0.5)
