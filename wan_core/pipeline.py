@@ -91,7 +91,8 @@ class Pipeline:
         given += [("references", picture) for picture in request.references]
         pictures = [open_picture(source, field) for field, source in given if source is not None]
         sound = None if request.audio is None else open_sound(request.audio)
-        size = pictures[0].size if pictures else None
+        # HuMo's references stand on white in a frame of any shape; others' pictures give it theirs
+        size = pictures[0].size if pictures and (request.mode == "image" or self._speaks) else None
         settled = settle(request, self.spec, self.geometry, size, None if sound is None else sound.seconds)
         frame = (settled.width, settled.height)
         how = "pad" if request.mode == "reference" and not self._speaks else settled.image_fit

@@ -119,7 +119,7 @@ def _negative(value: Any, default: str) -> str:
 def _size(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[int, int] | None) -> tuple[int, int]:
     default, grid = spec.recipe.size, math.lcm(geometry.grid, spec.grid)
     if picture is not None and not spec.fixed_size:
-        default = _same_area(default, picture, grid)
+        default = _same_area(default, picture, grid, enlarge=request.mode != "reference")
     if spec.fixed_size:
         for field, value, fixed in zip(("width", "height"), (request.width, request.height), default, strict=True):
             if value is not None and value != fixed:
@@ -130,9 +130,11 @@ def _size(request: Request, spec: ModelSpec, geometry: Geometry, picture: tuple[
     )
 
 
-def _same_area(size: tuple[int, int], picture: tuple[int, int], grid: int) -> tuple[int, int]:
+def _same_area(size: tuple[int, int], picture: tuple[int, int], grid: int, enlarge: bool) -> tuple[int, int]:
     """The picture's own aspect at the recipe's area, on the grid."""
     area, aspect = size[0] * size[1], picture[0] / picture[1]
+    if not enlarge:
+        area = min(area, picture[0] * picture[1])
     width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
     return max(grid, int(width // grid) * grid), max(grid, int(height // grid) * grid)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.core.test_reference import wav2vec, whisper
-from wan_core.condition.sound import open_sound
+from wan_core.condition import Conditioning
+from wan_core.condition.sound import open_sound, silence
 from wan_core.errors import MediaError
 from wan_core.model import audio
+from wan_core.parts import Material
+from wan_core.shots import speech_shots
 
 
 def ramp(frames: int) -> torch.Tensor:
@@ -124,3 +128,27 @@ def test_a_missing_file_is_named_without_its_folder(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no such file") as error:
         open_sound(tmp_path / "voice.wav")
     assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize("frames", [5, 77, 78, 200])
+def test_s2v_shows_every_frame_what_is_heard_at_it(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Follow each shown frame back to the feature that it was denoised with."""
+    heard = (torch.arange(1000.0) + 1).view(1, 1, -1).expand(25, 2, -1)
+    monkeypatch.setattr(audio, "wav2vec_states", lambda *_: torch.zeros(25, 2, 2))
+    monkeypatch.setattr(audio, "s2v_frames", lambda *_: heard)
+    trunk = SimpleNamespace(config={"audio_dim": 2})
+    codec = SimpleNamespace(encode=lambda video: torch.zeros(1, 16, (video.shape[2] - 1) // 4 + 1, 8, 8))
+    parts = SimpleNamespace(experts=[trunk], codec=codec, hearing=(None, None))
+    settled = SimpleNamespace(num_frames=frames, height=64, width=64, guidance_scale=4.5, seed=0)
+    material = Material(settled, [torch.zeros(1, 3, 64, 64)], silence(frames / 16))  # type: ignore[arg-type]
+    shown: list[float] = []
+    shots = speech_shots(parts, Conditioning(torch.zeros(1, 1, 4)), material)  # type: ignore[arg-type]
+    made = None
+    for _ in range(1 + (frames + 2) // 80):
+        shot = shots.send(made)
+        assert shot.before is not None
+        lead = 1 + 4 * (shot.before.shape[2] - 1)  # decoded frames that stand before the denoised ones
+        features = shot.conditioning.heard["features"][0, 0, 0]
+        shown += features[shot.skip - lead :][: shot.take].tolist()
+        made = torch.zeros(1, 3, 73, 64, 64)
+    assert shown == [k + 1 for k in range(frames)]
