@@ -1,9 +1,11 @@
-"""The command line: ``python -m wan_core text|image|reference "PROMPT" --out FILE.mp4``."""
+"""The command line: ``python -m wan_core text|image|reference "PROMPT" --out FILE.mp4``, and ``verify FILE``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from wan_core import BUILT_IN, Request, WanError
@@ -47,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--sampler", choices=("unipc", "euler"))
         sub.add_argument("--seed", type=int, metavar="N")
         sub.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")
+    check = modes.add_parser("verify", help="tell what a video says about its own making")
+    check.add_argument("file", type=Path, metavar="FILE.mp4")
     return top
 
 
@@ -58,9 +62,24 @@ def bar(progress: Progress, out: Path) -> None:
     sys.stderr.flush()
 
 
+def tell(file: Path) -> int:
+    """Print what a video says about itself, as JSON."""
+    from wan_core.studio.provenance import verify
+
+    try:
+        said = verify(file)
+    except WanError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(json.dumps(asdict(said), indent=2, ensure_ascii=False) + "\n")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 when the file stands, 1 for an error that is the user's to mend."""
     options = vars(parser().parse_args(argv))
+    if options["mode"] == "verify":
+        return tell(options["file"])
     out, model = options.pop("out"), options.pop("model")
     options.pop("mode")
     options |= {k: tuple(options[k]) for k in ("focal_point", "references") if k in options}

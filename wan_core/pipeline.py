@@ -256,7 +256,8 @@ class Clip:
         from wan_core.studio.media import VideoWriter
 
         height, width = self.frames.shape[1:3]
-        with VideoWriter(Path(path), width, height, self.settled.fps, sound=self.sound) as writer:
+        recipe = self.settled.as_json()
+        with VideoWriter(Path(path), width, height, self.settled.fps, recipe, self.sound) as writer:
             writer.write(self.frames)
         return Path(path)
 

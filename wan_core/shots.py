@@ -63,7 +63,7 @@ def speech_shots(parts: Parts, base: Conditioning, material: Material) -> Genera
     clips = math.ceil((settled.num_frames + S2V_FIRST) / S2V_CLIP)
     features = _speech_features(parts, material, clips)
     reference = encode(material.pictures[0][:, :, None])  # (1, C, 1, h, w)
-    guide = ClassifierFree((settled.guidance_scale,) * 2, Branch(text=False, audio=False))
+    guide = ClassifierFree((settled.guidance_scale, settled.guidance_scale), Branch(text=False, audio=False))
     past = torch.zeros(1, 3, MOTION_FRAMES, settled.height, settled.width)
     left = settled.num_frames
     for clip in range(clips):

@@ -80,3 +80,14 @@ def test_the_same_seed_gives_the_same_file(client: Client) -> None:
 
 def test_only_the_two_endpoints_are_public(client: Client) -> None:
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/text_to_video", "/image_to_video"}
+
+
+def test_verify_tells_what_a_video_says_of_itself(client: Client, tmp_path: Path) -> None:
+    video, seed = client.predict(prompt="a red ball", num_inference_steps=2, num_frames=5, api_name="/text_to_video")
+    said = client.predict(file=handle_file(str(video_of(video))), api_name="/verify")
+    assert said["ai_generated"]
+    assert said["recipe"]["seed"] == seed
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"no video")
+    with pytest.raises(AppError, match="not an mp4"):
+        client.predict(file=handle_file(str(other)), api_name="/verify")

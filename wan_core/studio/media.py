@@ -13,6 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from wan_core.errors import OutputError
+from wan_core.studio.provenance import mark
 
 SUFFIXES = (".mp4",)
 SOUND_RATE = 48000
@@ -49,6 +50,7 @@ class VideoWriter:
         self._part = path.with_name(f".{path.stem}.part.mp4")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._size = (height, width)
+        self._mode = (recipe or {}).get("mode", "text")
         self._sound = path.with_name(f".{path.stem}.part.f32")
         track: list[str] = []
         if sound is not None:
@@ -100,11 +102,18 @@ class VideoWriter:
             if kind is None:
                 if self._process.returncode != 0:
                     raise self._failure()
-                self._part.replace(self.path)
+                self._finish()
         finally:
             self._part.unlink(missing_ok=True)
             self._sound.unlink(missing_ok=True)
             self._log.close()
+
+    def _finish(self) -> None:
+        try:
+            mark(self._part, self._mode)
+            self._part.replace(self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path.name}: there is no room left to write it; free some space") from error
 
     def _close_pipe(self) -> None:
         assert self._process.stdin is not None

@@ -16,14 +16,15 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from wan_core.errors import WanError
+from wan_core.errors import MediaError, WanError
+from wan_core.studio.provenance import verify
 from wan_core.types import Done, Event, Preview, Progress, Request
 from wan_core.ui import stage
 
@@ -206,3 +207,20 @@ def api_handler(desk: Desk, build: Callable[..., Request], names: list[str], doc
 
     call.__doc__ = doc
     return named(call, names)
+
+
+def statement(file: str | None) -> dict[str, Any]:
+    """Tell what a video says about its own making; nothing of it is proven.
+
+    Args:
+        file: the path of an mp4.
+
+    Returns:
+        The fields of :class:`wan_core.studio.provenance.Statement`.
+    """
+    try:
+        if not file:
+            raise MediaError("file", "nothing", "there is no video to look at", "give an mp4")
+        return asdict(verify(Path(file)))
+    except Exception as error:
+        raise gr.Error(html.escape(shown(error)), print_exception=False) from None

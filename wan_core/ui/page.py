@@ -12,7 +12,7 @@ from wan_core.errors import MediaError
 from wan_core.specs import SPECS, ModelSpec
 from wan_core.types import Request
 from wan_core.ui import stage
-from wan_core.ui.handlers import Desk, api_handler, page_handler
+from wan_core.ui.handlers import Desk, api_handler, page_handler, statement
 
 EXAMPLES = (
     "a small red star bouncing on green grass",
@@ -96,6 +96,7 @@ def build(spec: ModelSpec, badge: str, desk: Desk) -> gr.Blocks:
                         _tab(mode, spec, desk)
                     else:
                         gr.Markdown(_absent(mode, spec))
+        _verifier()
         page.unload(_stopper(desk))
     page.queue(max_size=32, api_open=False, default_concurrency_limit=16)
     return page
@@ -181,6 +182,12 @@ def _endpoint(mode: str, desk: Desk, names: list[str], widgets: list[Any], reque
     )
 
 
+def _verifier() -> None:
+    """``/verify``: what a video says about its own making."""
+    file, said = gr.File(visible=False, label="file"), gr.JSON(visible=False)
+    gr.Button(visible=False).click(statement, file, said, api_name="verify", concurrency_id="page")
+
+
 def _inputs(mode: str, spec: ModelSpec) -> Inputs:
     recipe = spec.recipe
     image = last = how = sound = None
@@ -221,9 +228,11 @@ def _inputs(mode: str, spec: ModelSpec) -> Inputs:
     quality.change(
         lambda q: max(1, round(recipe.steps * QUALITIES[q])), quality, steps, api_visibility="private", queue=False
     )
+    who, second, third = people
     return Inputs(
-        prompt, negative, image, last, how, *people, sound, width, height, frames, steps, guidance, shift, sampler, seed
-    )
+        prompt, negative, image, last, how, who, second, third, sound, width, height, frames, steps, guidance, shift,
+        sampler, seed,
+    )  # fmt: skip
 
 
 def _chips(prompt: gr.Textbox, texts: tuple[str, ...]) -> None:

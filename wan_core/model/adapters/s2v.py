@@ -65,14 +65,13 @@ class _CausalConv(nn.Module):
         self.conv = nn.Conv1d(into, out, 3, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, C, T), normalised and passed through SiLU on its way out, as every use here wants."""
-        x = self.conv(F.pad(x, (2, 0), mode="replicate"))
-        return x
+        """x: (B, C, T) to (B, C', ceil(T / stride))."""
+        return self.conv(F.pad(x, (2, 0), mode="replicate"))
 
-    @staticmethod
-    def activate(x: Tensor) -> Tensor:
-        """LayerNorm without gain over channels, then SiLU. x: (B, C, T)."""
-        return F.silu(F.layer_norm(x.transpose(1, 2), x.shape[1:2], eps=1e-6)).transpose(1, 2)
+
+def _activate(x: Tensor) -> Tensor:
+    """LayerNorm without gain over channels, then SiLU. x: (B, C, T)."""
+    return F.silu(F.layer_norm(x.transpose(1, 2), x.shape[1:2], eps=1e-6)).transpose(1, 2)
 
 
 class _Windows(nn.Module):
@@ -90,9 +89,8 @@ class _Windows(nn.Module):
 
     def _tail(self, x: Tensor) -> Tensor:
         """The layers that both paths share. x: (N, dim/4, F) to (N, F/4, dim)."""
-        x = _CausalConv.activate(x)
-        x = _CausalConv.activate(self.conv2(x))
-        return _CausalConv.activate(self.conv3(x)).transpose(1, 2)
+        x = _activate(self.conv2(_activate(x)))
+        return _activate(self.conv3(x)).transpose(1, 2)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """features: (B, audio_dim, F) to global (B, T, 1, dim) and local (B, T, tokens + 1, dim)."""
