@@ -79,7 +79,11 @@ def test_the_same_seed_gives_the_same_file(client: Client) -> None:
 
 
 def test_only_the_two_endpoints_are_public(client: Client) -> None:
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/text_to_video", "/image_to_video"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/text_to_video",
+        "/image_to_video",
+        "/verify",
+    }
 
 
 def test_verify_tells_what_a_video_says_of_itself(client: Client, tmp_path: Path) -> None:
