@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 MINUTE = 60_000
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium")
-    assert path, "these tests need Debian's chromium; .ci/run installs it"
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(app: str, browser) -> Iterator[Page]:
+def page(app: str, browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     page = context.new_page()
     page.goto(app)
@@ -89,7 +76,7 @@ def test_image_tab_without_an_image(page: Page) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_phone_width_has_no_sideways_scroll(app: str, browser, dark: bool) -> None:
+def test_phone_width_has_no_sideways_scroll(app: str, browser: Browser, dark: bool) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light")
     page = context.new_page()
     page.goto(app)
@@ -98,7 +85,7 @@ def test_phone_width_has_no_sideways_scroll(app: str, browser, dark: bool) -> No
     context.close()
 
 
-def test_nothing_is_fetched_from_elsewhere(app: str, browser) -> None:
+def test_nothing_is_fetched_from_elsewhere(app: str, browser: Browser) -> None:
     context = browser.new_context()
     page, asked = context.new_page(), []
     page.on("request", lambda r: asked.append(r.url))

@@ -1,26 +1,92 @@
-"""The Reference tab's endpoint, on a small random HuMo, through the running app."""
+"""The Reference tab and its endpoint, on a small random HuMo, through the running app."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from playwright.sync_api import Browser, Page, expect
 
 from tests.app.conftest import served
 from tests.app.test_api import video_of
 from tests.core.test_audio import wav
 from tests.core.test_reference import checkpoint, probe
 
+MINUTE = 60_000
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def humo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("humo")
     model = checkpoint(folder / "model", "humo1")
+    # a recipe of its own, small enough to try the page with
+    recipe = {"recipe": {"size": [64, 64], "steps": 2}}
+    (model / "recipe.json").write_text(json.dumps(recipe))
     with served(folder, WAN_MODEL=str(model), WAN_DTYPE="float32") as address:
-        yield Client(address, verbose=False, download_files=str(folder), analytics_enabled=False)
+        yield address
+
+
+@pytest.fixture
+def client(humo: str, tmp_path: Path) -> Client:
+    return Client(humo, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
+
+
+@pytest.fixture
+def page(humo: str, browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1200}, permissions=["microphone"])
+    page = context.new_page()
+    page.goto(humo)
+    page.get_by_role("tab", name="Reference").click()
+    expect(page.get_by_role("button", name="Generate")).to_be_visible(timeout=MINUTE)
+    yield page
+    context.close()
+
+
+def played(page: Page) -> float:
+    """Seconds of the result, once it plays and has been found to have a sound track."""
+    video = page.locator(".stage video")
+    expect(video).to_be_visible(timeout=2 * MINUTE)
+    page.wait_for_function(
+        "() => { const v = document.querySelector('.stage video'); return v && v.webkitAudioDecodedByteCount > 0 }",
+        timeout=MINUTE,
+    )
+    return video.evaluate("v => v.duration")
+
+
+def test_picture_and_voice_on_the_page(page: Page, photo: Path, tmp_path: Path) -> None:
+    inputs = page.locator("input[type=file]")
+    inputs.first.set_input_files(str(photo))
+    inputs.last.set_input_files(str(wav(tmp_path / "voice.wav", 16000, 1, 1.0)))
+    page.get_by_label("Prompt", exact=True).fill("a red star")
+    expect(
+        page.get_by_text("voice.wav").or_(page.locator("#waveform, [data-testid=waveform-Voice]")).first
+    ).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Generate").click()
+    assert abs(played(page) - 1.0) <= 1 / 25
+
+
+def test_a_voice_from_the_microphone(page: Page) -> None:
+    page.get_by_label("Prompt", exact=True).fill("a red star")
+    page.get_by_role("button", name="Record audio").click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(1200)  # what is recorded takes its time
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_label("Play", exact=True).first).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Generate").click()
+    assert 0.3 < played(page) < 5
+
+
+def test_models_without_the_mode_name_those_that_have_it(app: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(app)
+    page.get_by_role("tab", name="Reference").click()
+    expect(page.get_by_text("humo-1.7b")).to_be_visible(timeout=MINUTE)
+    page.close()
 
 
 def test_a_picture_and_a_voice_make_a_video_with_sound(client: Client, photo: Path, tmp_path: Path) -> None:
