@@ -291,10 +291,10 @@ def describe(model: str | Path) -> ModelSpec:
         CheckpointError: there is no such model, or its JSON files do not describe a Wan model.
     """
     root = find(model)
-    boundary = files.read_json(root / "model_index.json").get("boundary_ratio")
+    index = files.read_json(root / "model_index.json")
     try:
         kind, config = keymap.described(files.read_json(root / "transformer" / "config.json"))
-        spec = family(config, boundary, config["num_layers"], kind)
+        spec = family(config, index, config["num_layers"], kind)
     except KeyError as error:
         raise CheckpointError(f"transformer/config.json: {error} is missing; this is not a Wan transformer") from error
     return _own_recipe(spec, files.read_json(root / "recipe.json", required=False))
@@ -333,13 +333,12 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
     dtype = dtype or torch.bfloat16
     index = files.read_json(root / "model_index.json")
     experts = [files.transformer(root / "transformer", dtype)]
-    boundary = index.get("boundary_ratio")
-    if boundary is not None:
+    if index.get("boundary_ratio") is not None:
         experts.append(files.transformer(root / "transformer_2", dtype))
     vae = files.component(root / "vae", AutoencoderKLWan, torch.float32)
     config = dict(experts[0].config)
     kind = keymap.kind_of(set(experts[0].state_dict()))
-    spec = family(config, boundary, config["num_layers"], kind)
+    spec = family(config, index, config["num_layers"], kind)
     parts = Parts(
         spec=_own_recipe(spec, files.read_json(root / "recipe.json", required=False)),
         experts=[_move(expert, device) for expert in experts],

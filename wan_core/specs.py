@@ -119,22 +119,23 @@ SPECS: dict[str, ModelSpec] = {
 }  # fmt: skip
 
 
-def family(config: dict, boundary: float | None, layers: int, kind: str = "wan") -> ModelSpec:
+def family(config: dict, index: dict, layers: int, kind: str = "wan") -> ModelSpec:
     """Name a checkpoint by what it holds, never by its file name.
 
     Args:
         config: the transformer's config.
-        boundary: the pipeline's expert boundary, which only 2.2 A14B models have.
+        index: the pipeline's ``model_index.json``: only 2.2 A14B models have a ``boundary_ratio``,
+            only the TI2V kind says ``expand_timesteps``.
         layers: transformer blocks.
         kind: the class of trunk, "wan", "humo" or "s2v".
 
     Returns:
         The nearest spec; its recipe may be overridden by the checkpoint's own ``recipe.json``.
     """
-    channels, out = config["in_channels"], config["out_channels"]
+    channels, out, boundary = config["in_channels"], config["out_channels"], index.get("boundary_ratio")
     if kind != "wan":
         name = "wan2.2-s2v-14b" if kind == "s2v" else "humo-17b" if channels > out else "humo-1.7b"
-    elif channels == out == 48:
+    elif channels == out and (channels == 48 or index.get("expand_timesteps")):
         name = "wan2.2-ti2v-5b"
     elif channels == 36:
         if boundary is not None or config.get("image_dim") is None:

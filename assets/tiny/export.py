@@ -120,7 +120,7 @@ def _export_vae(to: Path, dit: dict | None) -> None:
     state = load_state(RUNS / "vae.pt")
     if state is None:
         return
-    vae = train_vae.build()
+    vae = train_vae.build(train_vae.width_of(state["model"]))
     vae.load_state_dict(state["model"])
     _ema(state, vae).copy_to(vae)
     if (RUNS / "encoder.pt").exists():  # what the latents were made with, to the bit

@@ -1,6 +1,6 @@
 """Train the built-in model: ``python -m assets.tiny.train STAGE --minutes M``.
 
-Stages, in order: vae, text, latents, dit, export. Every stage keeps its state in ``runs/tiny`` (or
+Stages, in order: vae, narrow, text, latents, dit, export. Every stage keeps its state in ``runs/tiny`` (or
 ``$WAN_TINY_RUNS``) and goes on from it; ``--minutes`` counts all sessions of a stage together.
 ``restore`` makes such states from the released weights, to train on where nothing else is left;
 ``adopt`` begins a transformer for a new VAE's latents from the trunk of the released one.
@@ -17,7 +17,7 @@ import torch
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(prog="python -m assets.tiny.train", description=__doc__)
-    parser.add_argument("stage", choices=("vae", "text", "latents", "dit", "export", "restore", "adopt"))
+    parser.add_argument("stage", choices=("vae", "narrow", "text", "latents", "dit", "export", "restore", "adopt"))
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -27,6 +27,8 @@ def main() -> None:
 
     if args.stage == "vae":
         train_vae.train(args.minutes, args.device, args.seed)
+    elif args.stage == "narrow":
+        train_vae.narrow(args.seed)
     elif args.stage == "text":
         train_text.train(args.seed)
     elif args.stage == "latents":

@@ -51,7 +51,7 @@ CONFIG = {
 @torch.no_grad()
 def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
     """Render and encode the training set; resumable, one file per part of 500 clips."""
-    vae = train_vae.build()
+    vae = train_vae.build(train_vae.Z)
     vae.load_state_dict(load_state(RUNS / "encoder.pt"), strict=False)
     train_vae.use_channels_last(vae)
     for part in range(-(-clips // 500)):
@@ -81,7 +81,11 @@ def _coverage(cover: Tensor) -> Tensor:
 
 
 class Latents:
-    """The encoded training set, normalised per channel: a run keeps the statistics it began with."""
+    """The encoded training set, centred: a run keeps the statistics it began with.
+
+    The channels are not brought to one size. They are the latents' main directions (see
+    ``train_vae.narrow``), and what matters most should stand out most from the noise.
+    """
 
     def __init__(self, seed: int, stats: tuple[Tensor, Tensor] | None) -> None:
         parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
@@ -89,7 +93,7 @@ class Latents:
         self.cover = torch.cat([p["cover"] for p in parts])
         raw = torch.cat([p["latents"] for p in parts])
         sample = raw[::7].float()
-        self.mean, self.std = stats or (sample.mean((0, 2, 3, 4)), sample.std((0, 2, 3, 4)).clamp(min=1e-3))
+        self.mean, self.std = stats or (sample.mean((0, 2, 3, 4)), torch.ones(train_vae.Z))
         shape = (1, -1, 1, 1, 1)
         self.values = ((raw - self.mean.view(shape)) / self.std.view(shape)).bfloat16()
 

@@ -85,7 +85,7 @@ def test_training_forward_equals_diffusers() -> None:
     clip = torch.rand(2, 3, 13, 32, 48) * 2 - 1
     moments = whole.encode(vae, clip)
     assert (moments - vae._encode(clip)).abs().max() <= 1e-5
-    latents = torch.randn(1, train_vae.Z, 4, 2, 3)
+    latents = torch.randn(1, train_vae.WIDE_Z, 4, 2, 3)
     assert (whole.decode(vae, latents).clamp(-1, 1) - vae._decode(latents).sample).abs().max() <= 1e-5
     still = clip[:, :, :1]
     assert (whole.encode(vae, still) - vae._encode(still)).abs().max() <= 1e-5

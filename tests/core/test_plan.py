@@ -117,5 +117,5 @@ def test_fixed_size_models_say_so() -> None:
 ])  # fmt: skip
 def test_family_is_read_off_the_config(changes, boundary, name) -> None:
     config = {"in_channels": 16, "out_channels": 16, "image_dim": None} | changes
-    spec = family(config, boundary, 30)
+    spec = family(config, {"boundary_ratio": boundary}, 30)
     assert (spec.name, spec.boundary) == (name, boundary)
