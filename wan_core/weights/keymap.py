@@ -6,6 +6,8 @@ import re
 
 from torch import Tensor
 
+HUMO_WINDOW, HUMO_TRACKS = 8, 5  # audio frames per latent frame, and groups of the encoder's layers
+
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
 
 _WHOLE = {
@@ -157,9 +159,10 @@ def _audio_config(shape: dict[str, tuple[int, ...]]) -> dict:
     if kind == "humo":
         hidden, features = shape["audio_proj.audio_proj_glob_1.layer.weight"]
         (dim,) = shape["audio_proj.audio_proj_glob_norm.layer.weight"]
-        window, tracks = 8, 5  # shapes tell only their product with the channels
+        # shapes tell only the product of window, tracks and channels
         return {
-            "audio_channels": features // (window * tracks), "audio_window": window, "audio_tracks": tracks,
+            "audio_channels": features // (HUMO_WINDOW * HUMO_TRACKS),
+            "audio_window": HUMO_WINDOW, "audio_tracks": HUMO_TRACKS,
             "audio_hidden": hidden, "audio_dim": dim,
             "audio_tokens": shape["audio_proj.audio_proj_glob_3.layer.weight"][0] // dim,
         }  # fmt: skip

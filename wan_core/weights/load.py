@@ -130,8 +130,13 @@ def _config(stored: dict, tensors: dict[str, Tensor], name: str) -> dict:
     kind = keymap.kind_of(set(tensors))
     if kind != "wan":  # neither has an image branch, and their classes take no fields for one
         config = {k: v for k, v in config.items() if k not in ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len")}
-    if kind == "s2v" and stored.get("audio_inject_layers"):
-        config["audio_inject_layers"] = tuple(stored["audio_inject_layers"])
+    if kind == "s2v":
+        config |= {k: stored[k] for k in ("audio_inject_layers", "zero_timestep") if k in stored}
+    sizes = stored.get("audio") or {}
+    if kind == "humo" and {"window", "blocks"} <= sizes.keys():
+        config |= {"audio_window": sizes["window"], "audio_tracks": sizes["blocks"]}
+        features = config["audio_channels"] * keymap.HUMO_WINDOW * keymap.HUMO_TRACKS
+        config["audio_channels"] = features // (sizes["window"] * sizes["blocks"])
     return config
 
 

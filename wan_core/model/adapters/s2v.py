@@ -21,7 +21,7 @@ from wan_core.model.rope import Rope
 MOTION_FRAMES, MOTION_LATENTS = 73, 19
 #: The blocks of the 14B model after which audio enters.
 INJECT_LAYERS = (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39)
-REFERENCE_TIME = 30  # where on the time axis the reference stands
+REFERENCE_TIME = 30  # where on the time axis the reference stands: beyond a clip's 20 latent frames
 VIDEO, REFERENCE, MOTION = range(3)  # rows of the mask embedding
 
 
@@ -199,6 +199,7 @@ class S2VDiT(WanDiT):
         audio_dim: width of the speech encoder.
         num_audio_token: audio tokens per latent frame, the padding token not counted.
         audio_inject_layers: blocks after which audio enters.
+        zero_timestep: reference and motion tokens are at timestep 0, not at the video's.
 
     Source: Wan-Video/Wan2.2 wan/modules/s2v (model_s2v.py, audio_utils.py, motioner.py).
     """
@@ -221,6 +222,7 @@ class S2VDiT(WanDiT):
         audio_dim: int = 1024,
         num_audio_token: int = 4,
         audio_inject_layers: tuple[int, ...] = INJECT_LAYERS,
+        zero_timestep: bool = True,  # noqa: ARG002 - read from the config
     ) -> None:
         super().__init__(
             patch_size=patch_size,
@@ -287,7 +289,7 @@ class S2VDiT(WanDiT):
         if pose is None:
             pose = reference.new_zeros(reference.shape[0], self.config["cond_dim"], frames, *reference.shape[3:])
         posed = self.cond_encoder(pose).flatten(2).transpose(1, 2) + mask[VIDEO]
-        still, still_rope = self._still(reference, motion, frames)
+        still, still_rope = self._still(reference, motion)
         base = super().context(text, image, bias)
         return Clip(base.pairs, (), self._injections(features, text.dtype), posed, still, still_rope)
 
@@ -300,14 +302,13 @@ class S2VDiT(WanDiT):
             made.append(Injection(heard, *norm.rows(whole)))  # pyright: ignore[reportCallIssue]
         return tuple(made)
 
-    def _still(self, reference: Tensor, motion: Tensor | None, frames: int) -> tuple[Tensor, Rope]:
+    def _still(self, reference: Tensor, motion: Tensor | None) -> tuple[Tensor, Rope]:
         """Reference and motion tokens and their positions."""
         mask, head_dim = self.trainable_cond_mask.weight, self.config["attention_head_dim"]
         patches = self.patch_embedding(reference)  # (B, C, 1, h', w')
         height, width = patches.shape[3:]
         tokens = [patches.flatten(2).transpose(1, 2) + mask[REFERENCE]]
-        time = max(REFERENCE_TIME, frames + 9)  # beyond the video, however long
-        ropes = [rope_tables.at(head_dim, [time], range(height), range(width), str(reference.device))]
+        ropes = [rope_tables.at(head_dim, [REFERENCE_TIME], range(height), range(width), str(reference.device))]
         if motion is not None:
             packed, places = self.frame_packer(motion)
             tokens.append(packed + mask[MOTION])
@@ -328,13 +329,14 @@ class S2VDiT(WanDiT):
         dtype: torch.dtype | None = None,
         context: Context | Tokens | None = None,
     ) -> Embedded:
-        """The base's, with the clip's tokens behind the video's; they are clean, at timestep 0."""
+        """The base's, with the clip's tokens behind the video's; they are clean."""
         assert isinstance(context, Clip)
         assert context.pose is not None
         assert context.still is not None
         assert context.still_rope is not None
         lengths = (*lengths, context.still.shape[1])
-        timesteps = torch.cat([timesteps, torch.zeros_like(timesteps[:, :1])], dim=1)
+        beside = timesteps[:, :1] * (0 if self.config["zero_timestep"] else 1)
+        timesteps = torch.cat([timesteps, beside], dim=1)
         video = super().embed(latents, timesteps, lengths, dtype)
         tokens = torch.cat([video.tokens + context.pose, context.still], dim=1)
         cos, sin = (torch.cat(pair) for pair in zip(video.rope, context.still_rope, strict=True))
