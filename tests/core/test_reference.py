@@ -24,7 +24,7 @@ from transformers import (
 import wan_core
 from tests.core.test_pipeline import text_encoder, tokenizer
 from tests.core.tiny import shake, vae
-from wan_core import Request
+from wan_core import Request, velocity
 from wan_core.errors import RequestError
 from wan_core.model.adapters import HumoDiT, S2VDiT
 from wan_core.pipeline import Pipeline
@@ -150,3 +150,11 @@ def test_references_are_counted(pipe: Pipeline) -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(RequestError, match="reference pictures"):
         pipe.settle(asked(references=(picture,) * 4))
+
+
+def test_branches_in_one_batch_equal_branches_in_turn(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = asked(audio=voice(0.5))
+    monkeypatch.setattr(velocity, "BATCHED_TOKENS", 10**6)
+    together = pipe.latents(request)
+    monkeypatch.setattr(velocity, "BATCHED_TOKENS", 0)
+    assert (pipe.latents(request) - together).abs().max() <= 1e-5
