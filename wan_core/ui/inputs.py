@@ -68,8 +68,8 @@ def _frames(spec: ModelSpec) -> dict[str, Any]:
     image = _picture("First frame", 220)
     fit = gr.Radio([("Crop to fill", "crop"), ("Pad on white", "pad")], value="crop", label="Fit")
     with gr.Row() as focus:
-        across = gr.Slider(0, 1, 0.5, step=0.05, label="Keep in view, left to right")
-        down = gr.Slider(0, 1, 0.5, step=0.05, label="and top to bottom")
+        across = gr.Slider(0, 1, 0.5, step=0.05, label="Focus, across")
+        down = gr.Slider(0, 1, 0.5, step=0.05, label="Focus, down")
     fit.change(lambda way: gr.Row(visible=way == "crop"), fit, focus, api_visibility="private", queue=False)
     widgets = {"image": image, "image_fit": fit, "focal_x": across, "focal_y": down}
     if "last_image" in spec.modes:
