@@ -15,19 +15,20 @@ import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from wan_core import BUILT_IN, Request, WanError
-from wan_core.pipeline import Pipeline, describe, label, load, pick_device
 from wan_core.studio.produce import produce
 from wan_core.types import Event
 from wan_core.ui.handlers import Desk
 from wan_core.ui.page import build
 from wan_core.ui.theme import STYLE, theme
+from wan_core.weights.describe import describe
+
+if TYPE_CHECKING:
+    from wan_core.pipeline import Pipeline
 
 MODEL = os.environ.get("WAN_MODEL") or BUILT_IN
-DTYPE = getattr(torch, os.environ.get("WAN_DTYPE") or "bfloat16")
 _loading = threading.Lock()
 
 
@@ -39,7 +40,12 @@ def pipeline() -> Pipeline:
 
 @lru_cache(maxsize=1)
 def _load() -> Pipeline:
-    return load(MODEL, os.environ.get("WAN_DEVICE"), DTYPE)
+    import torch  # here and not above: torch and the libraries on it take longer than the page
+
+    from wan_core.pipeline import load
+
+    dtype = os.environ.get("WAN_DTYPE")
+    return load(MODEL, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None)
 
 
 def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with what make is called with
@@ -54,12 +60,13 @@ def make(request: Request, path: Path) -> Iterator[Event]:
     yield from produce(pipeline(), request, path)
 
 
-def preload() -> None:
-    """Load the model behind the first page; what is wrong with it is said on the console."""
+def badge() -> str:
+    """Which model, device and precision; waits until the model is loaded."""
     try:
-        pipeline()
+        return pipeline().label
     except WanError as error:  # the same words reach whoever presses Generate
         sys.stderr.write(f"error: {error}\n")
+        return "the model cannot be loaded"
 
 
 def main() -> int:
@@ -71,9 +78,8 @@ def main() -> int:
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    page = build(spec, label(spec, pick_device(os.environ.get("WAN_DEVICE")), DTYPE), Desk(make))
-    threading.Thread(target=preload, daemon=True).start()
-    page.launch(
+    threading.Thread(target=badge, daemon=True).start()
+    build(spec, badge, Desk(make)).launch(
         theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,
         run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
     )  # fmt: skip

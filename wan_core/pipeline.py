@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from wan_core.condition import (
     text_only,
 )
 from wan_core.condition.picture import to_tensor
-from wan_core.errors import Cancelled, CheckpointError
+from wan_core.errors import Cancelled
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters import S2VDiT
@@ -35,7 +35,7 @@ from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
 from wan_core.shots import humo_shot, speech_shots
-from wan_core.specs import ModelSpec, Recipe, family
+from wan_core.specs import ModelSpec, family
 from wan_core.types import (
     CancelCheck,
     Done,
@@ -52,6 +52,7 @@ from wan_core.types import (
 from wan_core.velocity import Conditioned, Overlapped, Span, spans
 from wan_core.weights import keymap
 from wan_core.weights import load as files
+from wan_core.weights.describe import own_recipe, read_json
 from wan_core.weights.hub import find
 
 OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
@@ -76,6 +77,13 @@ class Pipeline:
     def geometry(self) -> Geometry:
         """The model's grid."""
         return self.parts.geometry
+
+    @property
+    def label(self) -> str:
+        """Which model, device and precision, in a few words."""
+        weight = self.parts.experts[0].proj_out.weight
+        kind = str(weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
+        return f"{self.spec.name} · {weight.device.type.upper()} · {kind}"
 
     def settle(self, request: Request) -> Settled:
         """Check a request and fill in what it leaves open.
@@ -278,39 +286,6 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
 # --- assembly -----------------------------------------------------------------------------------
 
 
-def describe(model: str | Path) -> ModelSpec:
-    """Say what a model is and how it is sampled, from its JSON files alone.
-
-    Args:
-        model: a folder in diffusers' layout, or a repository id to download.
-
-    Returns:
-        The spec that :func:`load` would give the pipeline.
-
-    Raises:
-        CheckpointError: there is no such model, or its JSON files do not describe a Wan model.
-    """
-    root = find(model)
-    index = files.read_json(root / "model_index.json")
-    try:
-        kind, config = keymap.described(files.read_json(root / "transformer" / "config.json"))
-        spec = family(config, index, config["num_layers"], kind)
-    except KeyError as error:
-        raise CheckpointError(f"transformer/config.json: {error} is missing; this is not a Wan transformer") from error
-    return _own_recipe(spec, files.read_json(root / "recipe.json", required=False))
-
-
-def pick_device(device: str | None = None) -> str:
-    """The device asked for; else a CUDA device if there is one, else the CPU."""
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def label(spec: ModelSpec, device: str, dtype: torch.dtype) -> str:
-    """Which model, device and precision, in a few words."""
-    kind = str(dtype).removeprefix("torch.").replace("bfloat16", "bf16")
-    return f"{spec.name} · {torch.device(device).type.upper()} · {kind}"
-
-
 def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
     """Load a model in diffusers' folder layout.
 
@@ -329,9 +304,9 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
     from transformers import AutoTokenizer, UMT5EncoderModel
 
     root = find(model)
-    device = pick_device(device)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or torch.bfloat16
-    index = files.read_json(root / "model_index.json")
+    index = read_json(root / "model_index.json")
     experts = [files.transformer(root / "transformer", dtype)]
     if index.get("boundary_ratio") is not None:
         experts.append(files.transformer(root / "transformer_2", dtype))
@@ -340,7 +315,7 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
     kind = keymap.kind_of(set(experts[0].state_dict()))
     spec = family(config, index, config["num_layers"], kind)
     parts = Parts(
-        spec=_own_recipe(spec, files.read_json(root / "recipe.json", required=False)),
+        spec=own_recipe(spec, root),
         experts=[_move(expert, device) for expert in experts],
         codec=Codec(_move(vae, device), dtype, channels_last=dtype == torch.bfloat16),
         tokenizer=files.component(root / "tokenizer", AutoTokenizer, None),
@@ -374,22 +349,3 @@ def _hearing(root: Path, kind: str, dtype: torch.dtype, device: str) -> tuple[An
     if kind == "s2v":
         return processor, files.component(root / "audio_encoder", Wav2Vec2Model, dtype).to(device)
     return processor, files.component(root / "audio_encoder", WhisperModel, dtype).encoder.to(device)
-
-
-def _own_recipe(spec: ModelSpec, own: dict) -> ModelSpec:
-    """A checkpoint's ``recipe.json`` over its family's recipe."""
-    if not own:
-        return spec
-    try:
-        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in own.get("recipe", {}).items()}
-        spec = replace(spec, recipe=replace(Recipe(**_asdict(spec.recipe)), **changes))
-        rest = {k: v for k, v in own.items() if k != "recipe"}
-        if "modes" in rest:
-            rest["modes"] = frozenset(rest["modes"])
-        return replace(spec, **rest)
-    except TypeError as error:
-        raise CheckpointError("recipe.json: it names something that a recipe does not have") from error
-
-
-def _asdict(recipe: Recipe) -> dict[str, Any]:
-    return {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}

@@ -93,3 +93,7 @@ def test_nothing_is_fetched_from_elsewhere(app: str, browser: Browser) -> None:
     expect(page.get_by_role("button", name="Generate").first).to_be_visible(timeout=MINUTE)
     assert [u for u in asked if not u.startswith((app, "data:", "blob:"))] == []
     context.close()
+
+
+def test_the_badge_says_what_runs_once_it_is_loaded(page: Page) -> None:
+    expect(page.locator("#head .badge")).to_have_text("built-in · CPU · bf16", timeout=MINUTE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -16,19 +17,22 @@ from wan_core.ui.inputs import inputs, request_of
 TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
 
 
-def build(spec: ModelSpec, badge: str, desk: Desk) -> gr.Blocks:
+def build(spec: ModelSpec, badge: Callable[[], str], desk: Desk) -> gr.Blocks:
     """Make the page.
 
     Args:
         spec: the loaded model.
-        badge: which model, device and precision, in a few words.
+        badge: says which model, device and precision, once the model is loaded.
         desk: runs requests.
 
     Returns:
         The page, ready to launch.
     """
     with gr.Blocks(title="Wan Atelier", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        gr.HTML(_head(spec, badge))
+        head = gr.HTML(_head(spec, f"{spec.name} · loading"))
+        page.load(
+            lambda: _head(spec, badge()), None, head, show_progress="hidden", api_visibility="private", queue=False
+        )
         with gr.Tabs():
             for mode, label in TABS.items():
                 with gr.Tab(label, id=mode):

@@ -104,20 +104,6 @@ def kind_of(keys: set[str]) -> str:
     return "s2v" if any(k.startswith("casual_audio_encoder.") for k in names) else "wan"
 
 
-def described(config: dict) -> tuple[str, dict]:
-    """The class of trunk that a ``config.json`` speaks of, and its channels and layers under our names."""
-    names = {"in_channels": "in_dim", "out_channels": "out_dim", "num_layers": "num_layers"}
-    known = {new: config.get(new, config.get(old)) for new, old in names.items()}
-    if missing := [k for k, v in known.items() if v is None]:
-        raise KeyError(missing[0])
-    kind = "wan"
-    if "audio_inject_layers" in config:
-        kind = "s2v"
-    elif config.get("insert_audio") or "audio_tokens" in config:
-        kind = "humo"
-    return kind, config | known
-
-
 def config_from(tensors: dict[str, Tensor], head_dim: int | None = None) -> dict:
     """The transformer config that these (diffusers-named) tensors imply.
 

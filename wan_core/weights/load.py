@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from wan_core.errors import CheckpointError
 from wan_core.model.adapters import HumoDiT, S2VDiT
 from wan_core.model.dit import WanDiT
 from wan_core.weights import keymap
+from wan_core.weights.describe import read_json
 
 CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT}
 #: Parameters that stay float32 in a half-precision model, as diffusers keeps them.
@@ -58,21 +58,6 @@ def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
     model = build(stored, tensors, path.name)
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False)
-
-
-def read_json(path: Path, required: bool = True) -> dict:
-    """Read a JSON object; a missing one is {} unless required."""
-    if not path.exists():
-        if required:
-            raise CheckpointError(f"{path.parent.name}/{path.name}: this file is missing")
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path.parent.name}/{path.name}: not valid JSON") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path.parent.name}/{path.name}: not a JSON object")
-    return data
 
 
 def _read(files: list[Path], dtype: torch.dtype) -> dict[str, Tensor]:
