@@ -160,4 +160,5 @@ def request_of(mode: str, fields: dict[str, Any]) -> Request:
         given["references"] = pictures
     if x is not None and y is not None:
         given["focal_point"] = (x, y)
-    return Request(**{"prompt": ""} | given)
+    given.setdefault("prompt", "")
+    return Request(**given)

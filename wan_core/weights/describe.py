@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wan_core.errors import CheckpointError
-from wan_core.specs import ModelSpec, Recipe, family
+from wan_core.specs import ModelSpec, family
 from wan_core.weights.hub import find
 
 
@@ -56,11 +56,10 @@ def own_recipe(spec: ModelSpec, root: Path) -> ModelSpec:
     """A checkpoint's ``recipe.json``, if it has one, over its family's recipe."""
     own = read_json(root / "recipe.json", required=False)
     try:
-        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
+        changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
         if "modes" in own:
             own["modes"] = frozenset(own["modes"])
-        recipe = Recipe(**{name: getattr(spec.recipe, name) for name in spec.recipe.__dataclass_fields__} | changes)
-        return replace(spec, recipe=recipe, **own)
+        return replace(spec, recipe=replace(spec.recipe, **changes), **own)
     except (TypeError, AttributeError) as error:
         raise CheckpointError("recipe.json: it names something that a recipe does not have") from error
 
