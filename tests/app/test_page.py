@@ -18,7 +18,8 @@ def page(app: str, browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     page = context.new_page()
     page.goto(app)
-    expect(page.get_by_role("button", name="Generate").first).to_be_visible(timeout=MINUTE)
+    # the last thing a loading page changes: whatever is typed before may be laid over once more
+    expect(page.locator("#head .badge")).to_contain_text("CPU", timeout=MINUTE)
     yield page
     context.close()
 
