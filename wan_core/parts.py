@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from wan_core.condition import Conditioning, Sound
+from wan_core.condition.picture import to_tensor
 from wan_core.model.codec import Codec
 from wan_core.model.dit import WanDiT
 from wan_core.sample.guide import Guide
@@ -51,13 +53,18 @@ class Material:
 
     Attributes:
         settled: every choice made.
-        pictures: (1, 3, H, W) in [-1, 1], fitted to the frame: first and last, or references.
+        pictures: fitted to the frame: first and last, or references.
         sound: as long as the video, or None.
     """
 
     settled: Settled
-    pictures: list[Tensor]
+    pictures: list[Image.Image]
     sound: Sound | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The pictures, (1, 3, H, W) in [-1, 1] each."""
+        return [to_tensor(picture) for picture in self.pictures]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from wan_core.condition import (
     open_sound,
     text_only,
 )
-from wan_core.condition.picture import to_tensor
 from wan_core.errors import Cancelled
 from wan_core.model import text as text_model
 from wan_core.model import vision
@@ -106,7 +105,7 @@ class Pipeline:
         how = "pad" if request.mode == "reference" and not self._speaks else settled.image_fit
         if sound is not None:  # as long as the video, to the sample
             sound = sound.part(0, settled.num_frames / settled.fps)
-        return Material(settled, [to_tensor(fit(p, frame, how, settled.focal_point)) for p in pictures], sound)
+        return Material(settled, [fit(p, frame, how, settled.focal_point) for p in pictures], sound)
 
     @property
     def _speaks(self) -> bool:
@@ -175,7 +174,7 @@ class Pipeline:
         parts, frames = self.parts, material.settled.num_frames
         if not material.pictures:
             return base
-        first, *last = material.pictures
+        first, *last = material.tensors
         config = parts.experts[0].config
         if config["in_channels"] == config["out_channels"]:
             return clean_first_frame(base, first, parts.codec.encode)

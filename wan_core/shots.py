@@ -38,7 +38,7 @@ def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int)
     joined = config["in_channels"] > config["out_channels"]
     size = (settled.height, settled.width)
     windows = audio.humo_windows(tracks, frames, 0)
-    told = humo(base, windows, material.pictures, size, parts.codec.encode, joined)
+    told = humo(base, windows, material.tensors, size, parts.codec.encode, joined)
     text, sound, shown = settled.guidance_scale, settled.audio_guidance_scale, bool(material.pictures)
     guide = HumoThree(text, sound, shown) if joined else HumoFour(text, sound, settled.image_guidance_scale, shown)
     return Shot(told, frames, settled.seed, settled.num_frames, guide=guide)
@@ -62,7 +62,7 @@ def speech_shots(parts: Parts, base: Conditioning, material: Material) -> Genera
     settled, encode = material.settled, parts.codec.encode
     clips = math.ceil((settled.num_frames + S2V_FIRST) / S2V_CLIP)
     features = _speech_features(parts, material, clips)
-    reference = encode(material.pictures[0][:, :, None])  # (1, C, 1, h, w)
+    reference = encode(material.tensors[0][:, :, None])  # (1, C, 1, h, w)
     guide = ClassifierFree((settled.guidance_scale, settled.guidance_scale), Branch(text=False, audio=False))
     past = torch.zeros(1, 3, MOTION_FRAMES, settled.height, settled.width)
     left = settled.num_frames

@@ -153,8 +153,16 @@ def test_references_are_counted(pipe: Pipeline) -> None:
 
 
 def test_branches_in_one_batch_equal_branches_in_turn(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = asked(audio=voice(0.5))
-    monkeypatch.setattr(velocity, "BATCHED_TOKENS", 10**6)
-    together = pipe.latents(request)
-    monkeypatch.setattr(velocity, "BATCHED_TOKENS", 0)
-    assert (pipe.latents(request) - together).abs().max() <= 1e-5
+    shot = next(pipe._shots(pipe._open(asked(audio=voice(0.5)))))
+    assert shot.guide is not None
+    branches = tuple(shot.guide.weights(990.0, 0))
+    latents = torch.randn(1, 16, shot.frames + shot.conditioning.behind, 8, 8)
+    found = []
+    for most in (10**6, 0):
+        monkeypatch.setattr(velocity, "BATCHED_TOKENS", most)
+        model = velocity.Conditioned(pipe.parts.experts, shot.conditioning)
+        with torch.no_grad():
+            found.append(model(latents, torch.tensor(990.0), 0, branches))
+    assert len(branches) > 1
+    for together, alone in zip(*found, strict=True):
+        assert (together - alone).abs().max() <= 1e-5
