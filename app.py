@@ -78,6 +78,9 @@ def main() -> int:
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    # half of what is left to import: a page that comes 2 s later is better than a first video that does
+    import torch  # noqa: F401
+
     threading.Thread(target=badge, daemon=True).start()
     build(spec, badge, Desk(make)).launch(
         theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,
