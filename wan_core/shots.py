@@ -37,7 +37,7 @@ def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int)
         tracks[: len(heard)] = heard
     joined = config["in_channels"] > config["out_channels"]
     size = (settled.height, settled.width)
-    windows = audio.humo_windows(tracks, frames, 0)
+    windows = audio.humo_windows(tracks, frames, max(1, len(material.pictures)))
     told = humo(base, windows, material.tensors, size, parts.codec.encode, joined)
     text, sound, shown = settled.guidance_scale, settled.audio_guidance_scale, bool(material.pictures)
     guide = HumoThree(text, sound, shown) if joined else HumoFour(text, sound, settled.image_guidance_scale, shown)

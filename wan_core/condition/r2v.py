@@ -25,7 +25,8 @@ def humo(
 
     Args:
         base: the text part.
-        windows: (T, window, tracks, C), the video's latent frames' sound; zeros for silence.
+        windows: (T + n, window, tracks, C), the sound of the video's latent frames, zeros for silence,
+            and n windows of zeros for the references, at least one.
         pictures: references, (1, 3, H, W) in [-1, 1]. Without any, an empty latent frame stands in.
         size: height and width in pixels.
         encode: pixels (1, 3, F, H, W) to normalised latents.
@@ -36,8 +37,8 @@ def humo(
 
     Source: Phantom-video/HuMo humo/generate.py and generate_1_7B.py.
     """
-    behind, frames = max(1, len(pictures)), len(windows)
-    heard = torch.cat([windows, windows.new_zeros(behind, *windows.shape[1:])])[None]
+    behind = max(1, len(pictures))
+    frames, heard = len(windows) - behind, windows[None]
     base = replace(base, heard={"audio": heard}, silent={"audio": torch.zeros_like(heard)}, behind=behind)
     shown = [encode(picture[:, :, None]) for picture in pictures]  # (1, C, 1, h, w) each
     if joined:
