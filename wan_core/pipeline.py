@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from wan_core.condition import (
@@ -22,7 +21,7 @@ from wan_core.condition import (
     open_sound,
     text_only,
 )
-from wan_core.errors import Cancelled
+from wan_core.errors import Cancelled, CheckpointError
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters import S2VDiT
@@ -51,8 +50,9 @@ from wan_core.types import (
 from wan_core.velocity import Conditioned, Overlapped, Span, spans
 from wan_core.weights import keymap
 from wan_core.weights import load as files
-from wan_core.weights.describe import own_recipe, read_json
+from wan_core.weights.describe import own_recipe
 from wan_core.weights.hub import find
+from wan_core.weights.places import Places, find_parts
 
 OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
 PREVIEW_SECONDS = 0.3  # previews come at most this often
@@ -286,7 +286,7 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
 
 
 def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
-    """Load a model in diffusers' folder layout.
+    """Load a model in diffusers' folder layout or the official one.
 
     Args:
         model: a folder, or a repository id to download.
@@ -300,27 +300,23 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
     Raises:
         CheckpointError: files are missing, damaged, or not a Wan model.
     """
-    from transformers import AutoTokenizer, UMT5EncoderModel
+    from transformers import AutoTokenizer
 
-    root = find(model)
+    places = find_parts(find(model))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or torch.bfloat16
-    index = read_json(root / "model_index.json")
-    experts = [files.transformer(root / "transformer", dtype)]
-    if index.get("boundary_ratio") is not None:
-        experts.append(files.transformer(root / "transformer_2", dtype))
-    vae = files.component(root / "vae", AutoencoderKLWan, torch.float32)
+    experts = [files.transformer(path, dtype) for path in places.experts]
     config = dict(experts[0].config)
     kind = keymap.kind_of(set(experts[0].state_dict()))
-    spec = family(config, index, config["num_layers"], kind)
+    spec = family(config, places.index, config["num_layers"], kind)
     parts = Parts(
-        spec=own_recipe(spec, root),
+        spec=own_recipe(spec, places.root),
         experts=[_move(expert, device) for expert in experts],
-        codec=Codec(_move(vae, device), dtype, channels_last=dtype == torch.bfloat16),
-        tokenizer=files.component(root / "tokenizer", AutoTokenizer, None),
-        text_encoder=files.component(root / "text_encoder", UMT5EncoderModel, dtype).to(device),
-        vision=_vision(root, dtype, device),
-        hearing=_hearing(root, kind, dtype, device),
+        codec=Codec(_move(files.vae(places.vae), device), dtype, channels_last=dtype == torch.bfloat16),
+        tokenizer=files.component(places.tokenizer, AutoTokenizer, None),
+        text_encoder=_move(files.text_encoder(places.text_encoder, dtype), device),
+        vision=_vision(places, dtype, device),
+        hearing=_hearing(places, kind, dtype, device),
     )
     return Pipeline(parts)
 
@@ -329,22 +325,26 @@ def _move(module: Any, device: str) -> Any:
     return module.to(device)
 
 
-def _vision(root: Path, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
-    if not (root / "image_encoder").is_dir():
+def _vision(places: Places, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
+    if places.vision is None:
         return None
     from transformers import CLIPImageProcessor, CLIPVisionModel
 
-    encoder = files.component(root / "image_encoder", CLIPVisionModel, dtype)
-    return files.component(root / "image_processor", CLIPImageProcessor, None), encoder.to(device)
+    processor, encoder = places.vision
+    return files.component(processor, CLIPImageProcessor, None), _move(
+        files.component(encoder, CLIPVisionModel, dtype), device
+    )
 
 
-def _hearing(root: Path, kind: str, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
-    """The speech encoder of a model that listens, from ``audio_encoder`` and ``audio_processor``."""
+def _hearing(places: Places, kind: str, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
+    """The speech encoder of a model that listens."""
     if kind == "wan":
         return None
     from transformers import AutoFeatureExtractor, Wav2Vec2Model, WhisperModel
 
-    processor = files.component(root / "audio_processor", AutoFeatureExtractor, None)
+    if places.hearing is None:
+        raise CheckpointError(f"{places.root.name}: this model listens, and its speech encoder is missing")
+    processor = files.component(places.hearing[0], AutoFeatureExtractor, None)
     if kind == "s2v":
-        return processor, files.component(root / "audio_encoder", Wav2Vec2Model, dtype).to(device)
-    return processor, files.component(root / "audio_encoder", WhisperModel, dtype).encoder.to(device)
+        return processor, _move(files.component(places.hearing[1], Wav2Vec2Model, dtype), device)
+    return processor, _move(files.component(places.hearing[1], WhisperModel, dtype).encoder, device)

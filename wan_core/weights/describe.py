@@ -1,8 +1,7 @@
-"""What a model is, from its JSON files alone: nothing heavy is imported, no tensor is read."""
+"""What a model is, from its JSON files: nothing heavy is imported unless only shapes can tell."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 from wan_core.errors import CheckpointError
 from wan_core.specs import ModelSpec, family
 from wan_core.weights.hub import find
+from wan_core.weights.places import find_parts, implied_index, read_json, trunk_config
 
 
 def describe(model: str | Path) -> ModelSpec:
     """Say what a model is and how it is sampled.
 
     Args:
-        model: a folder in diffusers' layout, or a repository id to download.
+        model: a folder in diffusers' or the official layout, or a repository id to download.
 
     Returns:
         The spec that the loaded pipeline will have.
@@ -25,13 +25,21 @@ def describe(model: str | Path) -> ModelSpec:
         CheckpointError: there is no such model, or its JSON files do not describe a Wan model.
     """
     root = find(model)
-    index = read_json(root / "model_index.json")
+    index, stored = implied_index(root), trunk_config(root)
     try:
-        kind, config = trunk(read_json(root / "transformer" / "config.json"))
+        kind, config = _from_shapes(root) if stored is None else trunk(stored)
         spec = family(config, index, config["num_layers"], kind)
     except KeyError as error:
-        raise CheckpointError(f"transformer/config.json: {error} is missing; this is not a Wan transformer") from error
+        raise CheckpointError(f"config.json: {error} is missing; this is not a Wan transformer") from error
     return own_recipe(spec, root)
+
+
+def _from_shapes(root: Path) -> tuple[str, dict]:
+    """The same from a bare file of tensors, as HuMo-1.7B is one."""
+    from wan_core.weights import keymap, load
+
+    tensors = load.renamed(load.read(find_parts(root).experts[0]))
+    return keymap.kind_of(set(tensors)), keymap.config_from(tensors)
 
 
 def trunk(config: dict) -> tuple[str, dict]:
@@ -62,22 +70,3 @@ def own_recipe(spec: ModelSpec, root: Path) -> ModelSpec:
         return replace(spec, recipe=replace(spec.recipe, **changes), **own)
     except (TypeError, AttributeError) as error:
         raise CheckpointError("recipe.json: it names something that a recipe does not have") from error
-
-
-def read_json(path: Path, required: bool = True) -> dict[str, Any]:
-    """Read a JSON object; a missing one is {} unless required.
-
-    Raises:
-        CheckpointError: it is missing, or not a JSON object.
-    """
-    if not path.exists():
-        if required:
-            raise CheckpointError(f"{path.parent.name}/{path.name}: this file is missing")
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path.parent.name}/{path.name}: not valid JSON") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path.parent.name}/{path.name}: not a JSON object")
-    return data

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from wan_core.errors import CheckpointError
+from wan_core.weights.places import is_model
 
 BUILT_IN = Path(__file__).resolve().parents[2] / "assets" / "tiny"
 
-#: What a diffusers repository holds besides weights in other formats and demo media.
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt"]
+#: What a repository holds besides weights in other formats and demo media.
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.pth"]
 
 
 def find(model: str | Path) -> Path:
@@ -19,15 +20,15 @@ def find(model: str | Path) -> Path:
         model: a folder, or a repository id such as "Wan-AI/Wan2.1-T2V-1.3B-Diffusers".
 
     Returns:
-        A folder in diffusers' layout.
+        A folder in diffusers' layout or the official one.
 
     Raises:
         CheckpointError: there is no such folder, or the repository cannot be reached.
     """
     path = Path(model)
     if path.is_dir():
-        if not (path / "model_index.json").exists():
-            raise CheckpointError(f"{path.name}: no model_index.json here; this is not a diffusers folder")
+        if not is_model(path):
+            raise CheckpointError(f"{path.name}: neither model_index.json nor an official Wan or HuMo checkpoint here")
         return path
     if path.is_absolute() or str(model).count("/") != 1 or str(model).startswith("."):
         raise CheckpointError(f"{path.name}: there is no such folder")

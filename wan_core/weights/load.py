@@ -1,21 +1,24 @@
-"""Transformer files to a checked WanDiT: diffusers folders, original folders, single files."""
+"""Files to checked modules: diffusers folders, original folders, single files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
+from diffusers import AutoencoderKLWan, ModelMixin
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers import UMT5Config, UMT5EncoderModel
 
 from wan_core.errors import CheckpointError
 from wan_core.model.adapters import HumoDiT, S2VDiT
 from wan_core.model.dit import WanDiT
-from wan_core.weights import keymap
-from wan_core.weights.describe import read_json
+from wan_core.weights import keymap, original
+from wan_core.weights.places import read_json
 
 CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT}
 #: Parameters that stay float32 in a half-precision model, as diffusers keeps them.
@@ -32,11 +35,11 @@ KEPT_FP32 = (
 
 
 def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
-    """Load a transformer from a folder or a single safetensors file.
+    """Load a transformer from a folder or a single file.
 
     Args:
         path: a folder with ``config.json`` and ``*.safetensors`` in diffusers' or the original
-            layout, or one ``.safetensors`` file with either kind of names.
+            layout, or one ``.safetensors`` or ``.pth`` file with either kind of names.
         dtype: of the weights; the parts that need it stay float32.
 
     Returns:
@@ -45,32 +48,102 @@ def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
     Raises:
         CheckpointError: a file is missing or cut short, or tensors are missing, extra or mis-shaped.
     """
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"{path.name}: no .safetensors file in this folder")
     stored = {} if path.is_file() else read_json(path / "config.json", required=False)
-    tensors = _read(files, dtype)
-    if keymap.is_original(set(tensors)):
-        tensors = keymap.to_diffusers(tensors)
-    else:
-        tensors = {keymap.strip(k): v for k, v in tensors.items()}
+    # cast while reading, shard by shard; a second time where only the new names tell what stays float32
+    tensors = renamed(read(path, lambda key, tensor: _settle(key, tensor, dtype)))
     tensors = {k: _settle(k, v, dtype) for k, v in tensors.items() if "norm_added_q" not in k}
     model = build(stored, tensors, path.name)
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _read(files: list[Path], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Read shard by shard, casting as it goes, so that nothing stands twice in float32."""
+def text_encoder(path: Path, dtype: torch.dtype) -> UMT5EncoderModel:
+    """Load UMT5 from transformers' folder or the official single file.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not such an encoder.
+    """
+    if path.is_dir():
+        return component(path, UMT5EncoderModel, dtype)
+    tensors = read(path, lambda _, tensor: tensor.to(dtype))
+    try:
+        config = UMT5Config(**original.text_config({k: tuple(v.shape) for k, v in tensors.items()}))
+    except KeyError as error:
+        raise CheckpointError(f"{path.name}: {error} is missing; this is not the official UMT5 encoder") from error
+    with torch.device("meta"):
+        model = UMT5EncoderModel(config)
+    tensors = {original.text_name(k): v for k, v in tensors.items()}
+    tied = {k: tensors["shared.weight"] for k in model.state_dict() if k == "encoder.embed_tokens.weight"}
+    return _filled(model, tensors | tied, path.name)
+
+
+def vae(path: Path) -> AutoencoderKLWan:
+    """Load a VAE from diffusers' folder or the official single file, in float32.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not such a VAE.
+    """
+    if path.is_dir():
+        return component(path, AutoencoderKLWan, torch.float32)
+    tensors = read(path, lambda _, tensor: tensor.float())
+    try:
+        config = original.vae_config({k: tuple(v.shape) for k, v in tensors.items()})
+    except KeyError as error:
+        raise CheckpointError(f"{path.name}: {error} is missing; this is not the official VAE") from error
+    with torch.device("meta"):
+        model = AutoencoderKLWan(**config)
+    tensors = {original.vae_name(k, config["num_res_blocks"]): v for k, v in tensors.items()}
+    return _filled(model, tensors, path.name)
+
+
+def _filled(model: Any, tensors: dict[str, Tensor], name: str) -> Any:
+    check(model, tensors, name)
+    model.load_state_dict(tensors, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def read(path: Path, cast: Callable[[str, Tensor], Tensor] = lambda _, tensor: tensor) -> dict[str, Tensor]:
+    """Read a file, or a folder's shards one after another, casting as it goes.
+
+    Args:
+        path: a ``.safetensors`` or ``.pth`` file, or a folder of the former.
+        cast: what to make of a tensor by its name, so that nothing stands twice in float32.
+
+    Raises:
+        CheckpointError: there is none, or one is damaged.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{path.name}: no .safetensors file in this folder")
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
-            with safe_open(file, framework="pt") as shard:
-                for key in shard.keys():  # noqa: SIM118 - a safe_open is not a dict
-                    tensors[key] = _settle(key, shard.get_tensor(key), dtype)
-        except (SafetensorError, OSError) as error:
+            for key, tensor in _pickled(file) if file.suffix == ".pth" else _stored(file):
+                tensors[key] = cast(key, tensor)
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise CheckpointError(f"{file.name}: this file is damaged or cut short; download it again") from error
     return tensors
+
+
+def _stored(file: Path) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(file, framework="pt") as shard:
+        for key in shard.keys():  # noqa: SIM118 - a safe_open is not a dict
+            yield key, shard.get_tensor(key)
+
+
+def _pickled(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a ``.pth``; only weights are unpickled, never code."""
+    data = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    if not isinstance(data, dict) or not all(isinstance(v, Tensor) for v in data.values()):
+        raise CheckpointError(f"{file.name}: this file does not hold a model's tensors")
+    yield from data.items()
+
+
+def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A transformer's tensors under diffusers' names, whatever they came under."""
+    if keymap.is_original(set(tensors)):
+        return keymap.to_diffusers(tensors)
+    return {keymap.strip(k): v for k, v in tensors.items()}
 
 
 def _settle(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
