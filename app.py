@@ -1,7 +1,8 @@
 """Wan Atelier: settings from the environment, the one GPU entry, launch.
 
 Settings: WAN_MODEL, a folder or repository id (default: the built-in model); WAN_DEVICE and
-WAN_DTYPE to override what is found; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
+WAN_DTYPE to override what is found; WAN_CACHE, a folder for what need not be computed twice;
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wan_core import BUILT_IN, Request, WanError
+from wan_core import BUILT_IN, CACHE, Request, WanError
 from wan_core.studio.produce import produce
 from wan_core.types import Event
 from wan_core.ui.handlers import Desk
@@ -44,8 +45,8 @@ def _load() -> Pipeline:
 
     from wan_core.pipeline import load
 
-    dtype = os.environ.get("WAN_DTYPE")
-    return load(MODEL, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None)
+    dtype, cache = os.environ.get("WAN_DTYPE"), Path(os.environ.get("WAN_CACHE") or CACHE)
+    return load(MODEL, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, cache)
 
 
 def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with what make is called with

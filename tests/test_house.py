@@ -22,6 +22,8 @@ FORBIDDEN: dict[str, set[str]] = {
     "wan_core/pipeline.py": {"gradio", "spaces", "wan_core.ui"},
     "wan_core/shots.py": {"gradio", "spaces", "wan_core.ui", "wan_core.studio", "wan_core.pipeline"},
     "wan_core/parts.py": {"gradio", "spaces", "wan_core.ui", "wan_core.studio", "wan_core.pipeline", "wan_core.shots"},
+    "wan_core/memo.py": {"gradio", "spaces", "diffusers", "transformers", "wan_core.ui", "wan_core.studio",
+                         "wan_core.pipeline", "wan_core.model", "wan_core.sample", "wan_core.condition"},
     "wan_core/velocity.py": {"gradio", "spaces", "wan_core.ui", "wan_core.studio", "wan_core.pipeline",
                              "wan_core.shots", "wan_core.parts"},
     "wan_core/condition": {"gradio", "wan_core.sample", "wan_core.studio", "wan_core.ui", "wan_core.pipeline"},

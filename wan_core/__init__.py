@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from wan_core.errors import WanError
 from wan_core.specs import SPECS
 from wan_core.types import Request
-from wan_core.weights.hub import BUILT_IN
+from wan_core.weights.hub import BUILT_IN, CACHE
 
 if TYPE_CHECKING:
     from wan_core.pipeline import Pipeline, load
 
-__all__ = ["BUILT_IN", "SPECS", "Pipeline", "Request", "WanError", "load"]
+__all__ = ["BUILT_IN", "CACHE", "SPECS", "Pipeline", "Request", "WanError", "load"]
 
 
 def __getattr__(name: str) -> Any:

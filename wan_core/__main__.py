@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from wan_core import BUILT_IN, Request, WanError
+from wan_core import BUILT_IN, CACHE, Request, WanError
 from wan_core.types import Done, Progress
 
 WIDTH = 32
@@ -48,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--shift", dest="flow_shift", type=float, metavar="S")
         sub.add_argument("--sampler", choices=("unipc", "euler"))
         sub.add_argument("--seed", type=int, metavar="N")
+        kept = "keeps embedded prompts and heard voices"
+        sub.add_argument("--cache", type=Path, metavar="DIR", default=os.environ.get("WAN_CACHE") or CACHE, help=kept)
         sub.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")
     check = modes.add_parser("verify", help="tell what a video says about its own making")
     check.add_argument("file", type=Path, metavar="FILE.mp4")
@@ -80,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(parser().parse_args(argv))
     if options["mode"] == "verify":
         return tell(options["file"])
-    out, model = options.pop("out"), options.pop("model")
+    out, model, cache = options.pop("out"), options.pop("model"), options.pop("cache")
     options.pop("mode")
     options |= {k: tuple(options[k]) for k in ("focal_point", "references") if k in options}
     try:
@@ -90,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
 
         check_output(out)
         request, done = Request(**options), None
-        for event in produce(load(model), request, out):
+        for event in produce(load(model, cache=cache), request, out):
             if isinstance(event, Progress):
                 bar(event, out)
             elif isinstance(event, Done):

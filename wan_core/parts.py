@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wan_core.condition import Conditioning, Sound
 from wan_core.condition.picture import to_tensor
+from wan_core.memo import Memo
 from wan_core.model.codec import Codec
 from wan_core.model.dit import WanDiT
 from wan_core.sample.guide import Guide
@@ -30,6 +31,7 @@ class Parts:
         text_encoder: a ``UMT5EncoderModel``.
         vision: CLIP's processor and encoder, for models with an image branch.
         hearing: a speech encoder's processor and encoder, for models that listen.
+        memo: where embedded prompts and heard voices are kept.
     """
 
     spec: ModelSpec
@@ -39,6 +41,7 @@ class Parts:
     text_encoder: torch.nn.Module
     vision: tuple[Any, torch.nn.Module] | None = None
     hearing: tuple[Any, torch.nn.Module] | None = None
+    memo: Memo = field(default_factory=Memo)
 
     @property
     def geometry(self) -> Geometry:

@@ -22,6 +22,7 @@ from wan_core.condition import (
     text_only,
 )
 from wan_core.errors import Cancelled, CheckpointError
+from wan_core.memo import Memo
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters import S2VDiT
@@ -164,11 +165,18 @@ class Pipeline:
         yield Shot(self._shown(base, material), frames, settled.seed, settled.num_frames)
 
     def _told(self, settled: Settled) -> Conditioning:
-        parts = self.parts
         guided = settled.mode == "reference" or max(settled.guidance_scale, settled.guidance_scale_2) > 1
         prompts = [settled.prompt, settled.negative_prompt] if guided else [settled.prompt]
-        rows = [text_model.embed(p, parts.tokenizer, parts.text_encoder) for p in prompts]
+        rows = [self._embedded(prompt) for prompt in prompts]
         return text_only(rows[0], rows[1] if guided else None)
+
+    def _embedded(self, prompt: str) -> Tensor:
+        tokenizer, encoder = self.parts.tokenizer, self.parts.text_encoder
+        rows = self.parts.memo.recall(
+            lambda: text_model.embed(prompt, tokenizer, encoder), "text", encoder, type(tokenizer).__name__,
+            str(len(tokenizer)), text_model.clean(prompt),
+        )  # fmt: skip
+        return rows.to(next(encoder.parameters()).device)
 
     def _shown(self, base: Conditioning, material: Material) -> Conditioning:
         parts, frames = self.parts, material.settled.num_frames
@@ -285,7 +293,9 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
 # --- assembly -----------------------------------------------------------------------------------
 
 
-def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
+def load(
+    model: str | Path, device: str | None = None, dtype: torch.dtype | None = None, cache: Path | None = None
+) -> Pipeline:
     """Load a model in diffusers' folder layout or the official one.
 
     Args:
@@ -293,6 +303,7 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
         device: where to run; a CUDA device if there is one, else the CPU.
         dtype: of the transformer; bfloat16 by default. float32 is the reference tier: the whole
             pipeline then computes in float32.
+        cache: a folder that keeps embedded prompts and heard voices; None keeps nothing.
 
     Returns:
         The pipeline.
@@ -317,6 +328,7 @@ def load(model: str | Path, device: str | None = None, dtype: torch.dtype | None
         text_encoder=_move(files.text_encoder(places.text_encoder, dtype), device),
         vision=_vision(places, dtype, device),
         hearing=_hearing(places, kind, dtype, device),
+        memo=Memo(cache),
     )
     return Pipeline(parts)
 

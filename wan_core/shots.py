@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,9 +32,7 @@ def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int)
     settled, config = material.settled, parts.experts[0].config
     tracks = torch.zeros(settled.num_frames, config["audio_tracks"], config["audio_channels"])
     if material.sound is not None:
-        assert parts.hearing is not None
-        states = audio.whisper_states(torch.from_numpy(material.sound.speech), *parts.hearing)
-        heard = audio.humo_tracks(states, settled.fps)[: settled.num_frames]
+        heard = _humo_tracks(parts, material.sound.speech, settled.fps)[: settled.num_frames]
         tracks[: len(heard)] = heard
     joined = config["in_channels"] > config["out_channels"]
     size = (settled.height, settled.width)
@@ -42,6 +41,17 @@ def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int)
     text, sound, shown = settled.guidance_scale, settled.audio_guidance_scale, bool(material.pictures)
     guide = HumoThree(text, sound, shown) if joined else HumoFour(text, sound, settled.image_guidance_scale, shown)
     return Shot(told, frames, settled.seed, settled.num_frames, guide=guide)
+
+
+def _humo_tracks(parts: Parts, speech: np.ndarray, fps: float) -> Tensor:
+    """A voice as HuMo hears it, one row per video frame."""
+    assert parts.hearing is not None
+    extractor, encoder = parts.hearing
+
+    def listen() -> Tensor:
+        return audio.humo_tracks(audio.whisper_states(torch.from_numpy(speech), extractor, encoder), fps)
+
+    return parts.memo.recall(listen, "humo", encoder, speech, fps)
 
 
 def speech_shots(parts: Parts, base: Conditioning, material: Material) -> Generator[Shot, Tensor | None, None]:
@@ -85,9 +95,19 @@ def _speech_features(parts: Parts, material: Material, clips: int) -> Tensor:
     config, layers = parts.experts[0].config, 25
     frames = torch.zeros(layers, config["audio_dim"], 0)
     if material.sound is not None:
-        assert parts.hearing is not None
-        states = audio.wav2vec_states(torch.from_numpy(material.sound.speech), *parts.hearing)
-        frames = audio.s2v_frames(audio.resample(states, audio.STATES_HZ, audio.S2V_HZ), S2V_CLIP)
+        frames = _s2v_frames(parts, material.sound.speech)
         frames = torch.cat([frames[:, :, :1].expand(-1, -1, S2V_FIRST), frames], dim=2)
     missing = max(0, clips * S2V_CLIP - frames.shape[2])
     return torch.nn.functional.pad(frames, (0, missing))[:, :, : clips * S2V_CLIP]
+
+
+def _s2v_frames(parts: Parts, speech: np.ndarray) -> Tensor:
+    """A voice as S2V hears it, in whole clips."""
+    assert parts.hearing is not None
+    extractor, encoder = parts.hearing
+
+    def listen() -> Tensor:
+        states = audio.wav2vec_states(torch.from_numpy(speech), extractor, encoder)
+        return audio.s2v_frames(audio.resample(states, audio.STATES_HZ, audio.S2V_HZ), S2V_CLIP)
+
+    return parts.memo.recall(listen, "s2v", encoder, speech)

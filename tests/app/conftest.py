@@ -27,8 +27,9 @@ def served(folder: Path, **settings: str) -> Iterator[str]:
     """Start ``python app.py`` as the README says; yields its address."""
     log_path = folder / "log.txt"
     environment = os.environ | {
-        "GRADIO_TEMP_DIR": str(folder / "cache"), "GRADIO_ANALYTICS_ENABLED": "False",
-        "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1", **settings,
+        "GRADIO_TEMP_DIR": str(folder / "cache"), "WAN_CACHE": str(folder / "memo"),
+        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": "localhost,127.0.0.1", **settings,
     }  # fmt: skip
     with log_path.open("w") as log:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)

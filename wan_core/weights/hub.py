@@ -7,6 +7,7 @@ from pathlib import Path
 from wan_core.errors import CheckpointError
 from wan_core.weights.places import is_model
 
+CACHE = Path.home() / ".cache" / "wan-atelier"  # for what need not be computed twice
 BUILT_IN = Path(__file__).resolve().parents[2] / "assets" / "tiny"
 
 #: What a repository holds besides weights in other formats and demo media.

@@ -1,0 +1,15 @@
+"""Nothing that a test does is kept where a user's own cache is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Processes that tests start inherit a cache of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAN_CACHE", str(tmp_path_factory.mktemp("memo")))
+        yield
