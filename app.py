@@ -2,6 +2,7 @@
 
 Settings: WAN_MODEL, a folder or repository id (default: the built-in model); WAN_DEVICE and
 WAN_DTYPE to override what is found; WAN_CACHE, a folder for what need not be computed twice;
+WAN_C2PA_CERT, WAN_C2PA_KEY and WAN_C2PA_ALG to sign what is made;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_core import BUILT_IN, CACHE, Request, WanError
+from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.produce import produce
 from wan_core.types import Event
 from wan_core.ui.handlers import Desk
@@ -49,6 +51,12 @@ def _load() -> Pipeline:
     return load(MODEL, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, cache)
 
 
+@lru_cache(maxsize=1)
+def signer() -> Signing | None:
+    """Who signs the videos, if anybody."""
+    return configured(os.environ)
+
+
 def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with what make is called with
     """What to ask ZeroGPU for: a minute, and more for more steps and frames."""
     settled = pipeline().settle(request)
@@ -58,7 +66,7 @@ def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with 
 @spaces.GPU(duration=seconds)
 def make(request: Request, path: Path) -> Iterator[Event]:
     """Make one video on the GPU; closing the iterator stops it."""
-    yield from produce(pipeline(), request, path)
+    yield from produce(pipeline(), request, path, signing=signer())
 
 
 def badge() -> str:
@@ -74,6 +82,7 @@ def main() -> int:
     """Serve the page, and load the model behind it."""
     try:
         spec = describe(MODEL)
+        signer()
         if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU packs what is on its device at launch
             pipeline()
     except WanError as error:

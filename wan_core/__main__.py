@@ -88,12 +88,14 @@ def main(argv: list[str] | None = None) -> int:
     options |= {k: tuple(options[k]) for k in ("focal_point", "references") if k in options}
     try:
         from wan_core.pipeline import load
+        from wan_core.studio.credentials import configured
         from wan_core.studio.media import check_output
         from wan_core.studio.produce import produce
 
         check_output(out)
         request, done = Request(**options), None
-        for event in produce(load(model, cache=cache), request, out):
+        signing = configured(os.environ)
+        for event in produce(load(model, cache=cache), request, out, signing=signing):
             if isinstance(event, Progress):
                 bar(event, out)
             elif isinstance(event, Done):

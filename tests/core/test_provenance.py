@@ -9,14 +9,15 @@ import pytest
 
 from tests.core.test_reference import decoded
 from wan_core.errors import MediaError
+from wan_core.studio.credentials import Signing
 from wan_core.studio.media import VideoWriter
 from wan_core.studio.provenance import COMPOSITE, GENERATED, XMP_BOX, verify
 
 RECIPE = {"prompt": 'a "red" star; 100 % = all #1 \\ 星', "seed": 7, "mode": "text"}
 
 
-def video(path: Path, **changes: str) -> Path:
-    with VideoWriter(path, 32, 32, 16, RECIPE | changes) as writer:
+def video(path: Path, signing: Signing | None = None, **changes: str) -> Path:
+    with VideoWriter(path, 32, 32, 16, RECIPE | changes, signing=signing) as writer:
         writer.write(np.full((5, 32, 32, 3), 90, np.uint8))
     return path
 

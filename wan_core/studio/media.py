@@ -13,7 +13,8 @@ import imageio_ffmpeg
 import numpy as np
 
 from wan_core.errors import OutputError
-from wan_core.studio.provenance import mark
+from wan_core.studio.credentials import Signing, sign
+from wan_core.studio.provenance import mark, source_type
 
 SUFFIXES = (".mp4",)
 SOUND_RATE = 48000
@@ -31,6 +32,7 @@ class VideoWriter:
         fps: frames per second.
         recipe: how the video was made, stored in its metadata.
         sound: (m, 2) float32 in [-1, 1] at 48 kHz, as long as the video, for an AAC track; or None.
+        signing: who signs its manifest; None leaves it unsigned.
 
     Raises:
         OutputError: the place cannot be written to.
@@ -44,14 +46,17 @@ class VideoWriter:
         fps: int,
         recipe: dict[str, Any] | None = None,
         sound: np.ndarray | None = None,
+        signing: Signing | None = None,
     ) -> None:
         check_output(path)
         self.path = path
+        self._signing = signing
         self._part = path.with_name(f".{path.stem}.part.mp4")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._size = (height, width)
         self._mode = (recipe or {}).get("mode", "text")
         self._sound = path.with_name(f".{path.stem}.part.f32")
+        self._signed = path.with_name(f".{path.stem}.signed.mp4")
         track: list[str] = []
         if sound is not None:
             self._put(np.ascontiguousarray(sound, np.float32))
@@ -105,12 +110,16 @@ class VideoWriter:
                 self._finish()
         finally:
             self._part.unlink(missing_ok=True)
+            self._signed.unlink(missing_ok=True)
             self._sound.unlink(missing_ok=True)
             self._log.close()
 
     def _finish(self) -> None:
         try:
             mark(self._part, self._mode)
+            if self._signing is not None:
+                sign(self._part, self._signed, self._signing, source_type(self._mode))
+                self._signed.replace(self._part)
             self._part.replace(self.path)
         except OSError as error:
             raise OutputError(f"{self.path.name}: there is no room left to write it; free some space") from error

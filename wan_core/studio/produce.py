@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from wan_core.studio.credentials import Signing
 from wan_core.studio.media import VideoWriter, check_output
 from wan_core.types import CancelCheck, Done, Event, Frames, Request, Started, never
 
@@ -19,7 +20,9 @@ class Runner(Protocol):
         ...
 
 
-def produce(pipe: Runner, request: Request, path: Path, cancelled: CancelCheck = never) -> Iterator[Event]:
+def produce(
+    pipe: Runner, request: Request, path: Path, cancelled: CancelCheck = never, signing: Signing | None = None
+) -> Iterator[Event]:
     """Make one video and write it.
 
     Args:
@@ -27,6 +30,7 @@ def produce(pipe: Runner, request: Request, path: Path, cancelled: CancelCheck =
         request: what to make.
         path: the mp4 to write; it exists when ``Done`` is yielded, and never half-written.
         cancelled: asked between steps and between decoded groups of frames.
+        signing: who signs the video; None leaves it unsigned.
 
     Yields:
         Every event of the pipeline but the frames themselves.
@@ -45,7 +49,7 @@ def produce(pipe: Runner, request: Request, path: Path, cancelled: CancelCheck =
                 case Frames(pixels):
                     assert started is not None
                     if writer is None:
-                        writer = open_files.enter_context(_writer(path, started))
+                        writer = open_files.enter_context(_writer(path, started, signing))
                     writer.write(pixels)
                     continue
                 case Done():
@@ -53,6 +57,7 @@ def produce(pipe: Runner, request: Request, path: Path, cancelled: CancelCheck =
             yield event
 
 
-def _writer(path: Path, started: Started) -> VideoWriter:
+def _writer(path: Path, started: Started, signing: Signing | None) -> VideoWriter:
     settled = started.settled
-    return VideoWriter(path, settled.width, settled.height, settled.fps, settled.as_json(), started.sound)
+    recipe, sound = settled.as_json(), started.sound
+    return VideoWriter(path, settled.width, settled.height, settled.fps, recipe, sound, signing)

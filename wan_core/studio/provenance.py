@@ -21,8 +21,10 @@ from xml.sax.saxutils import quoteattr
 import imageio_ffmpeg
 
 from wan_core.errors import MediaError
+from wan_core.studio.credentials import Credentials, read
 
 XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
+C2PA_BOX = UUID("d8fec3d6-1b0e-483c-9297-5828877ec481").bytes
 PACKET_LIMIT = 256 * 1024
 TOOL = "Wan Atelier"
 #: IPTC NewsCodes: made by a model alone, or from somebody's pictures and sounds too.
@@ -35,19 +37,26 @@ _XMP = "http://ns.adobe.com/xap/1.0/"
 
 @dataclass(frozen=True)
 class Statement:
-    """What a file says about itself; nothing here is proven by it.
+    """What a file says about itself.
 
     Attributes:
         ai_generated: it says so; False where it says nothing.
         source_type: its IPTC digital source type, or empty.
         tool: what it says it was made with, or empty.
         recipe: how, if it was made here; else empty.
+        credentials: its signed manifest, if it has one: the only part that can be proven.
     """
 
     ai_generated: bool
     source_type: str
     tool: str
     recipe: dict[str, Any]
+    credentials: Credentials | None = None
+
+
+def source_type(mode: str) -> str:
+    """The IPTC digital source type of what a mode makes: all others start from somebody's picture or sound."""
+    return GENERATED if mode == "text" else COMPOSITE
 
 
 def mark(path: Path, mode: str) -> None:
@@ -55,9 +64,9 @@ def mark(path: Path, mode: str) -> None:
 
     Args:
         path: a finished mp4.
-        mode: "text", or a mode that started from somebody's picture or sound.
+        mode: of the request.
     """
-    kind = GENERATED if mode == "text" else COMPOSITE
+    kind = source_type(mode)
     packet = (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
         f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
@@ -83,17 +92,19 @@ def verify(path: Path) -> Statement:
     """
     try:
         with path.open("rb") as file:
-            packet = _packet(file, path.stat().st_size, path.name)
+            packet, has_manifest = _boxes(file, path.stat().st_size, path.name)
+        signed = read(path) if has_manifest else None
     except OSError as error:
         raise MediaError("file", path.name, "it cannot be read", "check its name") from error
     said = _properties(packet)
     kind = said.get(f"{{{_IPTC}}}DigitalSourceType", "")
-    return Statement(kind in (GENERATED, COMPOSITE), kind, said.get(f"{{{_XMP}}}CreatorTool", ""), _recipe(path))
+    tool = said.get(f"{{{_XMP}}}CreatorTool", "")
+    return Statement(kind in (GENERATED, COMPOSITE), kind, tool, _recipe(path), signed)
 
 
-def _packet(file: BinaryIO, length: int, name: str) -> bytes:
-    """The XMP packet among a file's outermost boxes, or nothing."""
-    place, first, packet = 0, True, b""
+def _boxes(file: BinaryIO, length: int, name: str) -> tuple[bytes, bool]:
+    """The XMP packet among a file's outermost boxes, or nothing, and whether there is a C2PA manifest."""
+    place, first, packet, has_manifest = 0, True, b"", False
     while place + 8 <= length:
         file.seek(place)
         head = file.read(32)
@@ -102,6 +113,7 @@ def _packet(file: BinaryIO, length: int, name: str) -> bytes:
             size = int.from_bytes(head[8:16], "big")
         if first and kind != b"ftyp":
             raise MediaError("file", name, "this is not an mp4", "give a video made here")
+        has_manifest |= kind == b"uuid" and head[8:24] == C2PA_BOX
         if kind == b"uuid" and head[8:24] == XMP_BOX and size - 24 <= PACKET_LIMIT:
             file.seek(place + 24)
             packet = file.read(max(0, size - 24))
@@ -110,7 +122,7 @@ def _packet(file: BinaryIO, length: int, name: str) -> bytes:
         place, first = place + size, False
     if first:
         raise MediaError("file", name, "this is not an mp4", "give a video made here")
-    return packet
+    return packet, has_manifest
 
 
 def _properties(packet: bytes) -> dict[str, str]:
