@@ -211,7 +211,7 @@ def caption(scene: Scene, rng: random.Random, language: str, *, forget: float = 
     words = WORDS[language]
     pick = {n: rng.choice(words[n][v]) if v else "" for n, v in said.items()}
     text = {"en": _english, "ja": _japanese, "zh": _chinese}[language](pick, rng)
-    return _decorate(text, language, rng), said
+    return decorated(text, language, rng), said
 
 
 def plain(scene: Scene, rng: random.Random, language: str) -> str:
@@ -233,7 +233,7 @@ def _tidy(text: str, language: str) -> str:
     return text.strip(" ,、，")
 
 
-def _decorate(text: str, language: str, rng: random.Random) -> str:
+def decorated(text: str, language: str, rng: random.Random) -> str:
     """Fillers, punctuation and capitals, which change nothing."""
     text = _tidy(text, language)
     gap = " " if language == "en" else rng.choice(("", "、" if language == "ja" else "，"))

@@ -98,7 +98,7 @@ def largest(mask: Tensor) -> Tensor:
     """
     x = mask.float()[:, None]
     x = F.max_pool2d(-F.max_pool2d(-x, 3, 1, 1), 3, 1, 1)[:, 0] > 0.5  # an opening
-    labels, out = _labels(x), torch.zeros_like(x)
+    labels, out = numbered(x), torch.zeros_like(x)
     areas = [_sizes(frame) for frame in labels]
     start = max(range(len(areas)), key=lambda i: int(areas[i].max()))
     out[start] = labels[start] == areas[start].argmax()
@@ -124,7 +124,7 @@ def _sizes(labels: Tensor) -> Tensor:
 
 def filled(mask: Tensor) -> Tensor:
     """Fill holes that are highlights (small) or a pale inside behind a rim (larger than the rest)."""
-    labels, out = _labels(~mask), mask.clone()
+    labels, out = numbered(~mask), mask.clone()
     for i, frame in enumerate(labels):
         sizes, whole = _sizes(frame), mask[i].sum()
         rim = torch.cat([frame[0], frame[-1], frame[:, 0], frame[:, -1]]).unique()
@@ -134,12 +134,12 @@ def filled(mask: Tensor) -> Tensor:
     return out
 
 
-def _labels(mask: Tensor) -> Tensor:
+def numbered(mask: Tensor) -> Tensor:
     """Number the connected parts of every frame, diagonals included; 0 outside. mask: (F, H, W) bool."""
-    return torch.from_numpy(np.stack([_numbered(frame) for frame in mask.numpy()]))
+    return torch.from_numpy(np.stack([_numbered_frame(frame) for frame in mask.numpy()]))
 
 
-def _numbered(frame: np.ndarray) -> np.ndarray:
+def _numbered_frame(frame: np.ndarray) -> np.ndarray:
     """Connected parts by runs of pixels in a row, joined to the runs they touch in the row above."""
     edges = np.diff(np.pad(frame, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)

@@ -16,10 +16,12 @@ import random
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -29,6 +31,7 @@ from assets.tiny.captions import LANGUAGES, plain
 from assets.tiny.world import Scene
 from wan_core.pipeline import Pipeline
 
+T = TypeVar("T")
 FIELDS = ("colour", "shape", "motion", "background")
 Scores = dict[str, list[float]]
 
@@ -83,8 +86,8 @@ class Team:
     def __init__(self, model: str, workers: int) -> None:
         self.model, self.workers = model, workers
 
-    def make_all(self, jobs: list[Job], what: str) -> list[tuple[detect.Seen, float]]:
-        """Results in the order of the jobs."""
+    def make_all(self, jobs: list[Any], what: str, make: Callable[[str, Any], T]) -> list[T]:
+        """Results of ``make(model, job)`` in the order of the jobs."""
         work, results = partial(make, self.model), []
         with ExitStack() as stack:
             if self.workers > 1:
@@ -103,7 +106,7 @@ def text_mode(team: Team, scenes: list[Scene], language: str, seed: int) -> tupl
     """Scores for the right prompts, and for the same clips under shuffled ones."""
     rng = random.Random(seed)
     jobs = [Job(s, plain(s, rng, language), 1000 * seed + i) for i, s in enumerate(scenes)]
-    seen = [s for s, _ in team.make_all(jobs, f"text {language}")]
+    seen = [s for s, _ in team.make_all(jobs, f"text {language}", make)]
     right: Scores = defaultdict(list)
     shuffled: Scores = defaultdict(list)
     for scene, own, other in zip(scenes, seen, seen[1:] + seen[:1], strict=True):
@@ -116,7 +119,7 @@ def image_mode(team: Team, scenes: list[Scene], seed: int) -> Scores:
     """First-frame fidelity, the object kept, and the prompted motion from any starting place."""
     rng, scores = random.Random(seed + 1), defaultdict(list)
     jobs = [Job(s, plain(s, rng, "en"), 1000 * seed + i, image=True) for i, s in enumerate(scenes)]
-    for job, (seen, fidelity) in zip(jobs, team.make_all(jobs, "image"), strict=True):
+    for job, (seen, fidelity) in zip(jobs, team.make_all(jobs, "image", make), strict=True):
         scores["first_frame_psnr"].append(fidelity)
         score(scores, job.scene, seen, ("colour", "shape", "motion"))
     return scores
@@ -176,15 +179,48 @@ def means(scores: Scores) -> dict[str, float]:
 def main() -> None:
     """Run everything and print one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m assets.tiny.evaluate", description=__doc__)
+    parser.add_argument("world", nargs="?", choices=("objects", "reference"), default="objects")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--model", default=str(wan_core.BUILT_IN))
+    parser.add_argument("--model", help="default: the built-in model")
     parser.add_argument("--only", choices=("vae", "text", "image", "ceiling"))
     parser.add_argument("--languages", nargs="*", default=list(LANGUAGES), choices=LANGUAGES)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
+    parser.add_argument("--recordings", nargs="*", type=Path, default=[], help="speech for the reference model")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     args = parser.parse_args()
-    begin, result = time.monotonic(), {}
+    begin = time.monotonic()
+    if args.world == "reference":
+        result = speakers(args.model or str(wan_core.BUILT_IN / "speaker"), args)
+    else:
+        args.model = args.model or str(wan_core.BUILT_IN)
+        result = objects(args)
+    result |= {"seed": args.seed, "minutes": round((time.monotonic() - begin) / 60, 1)}
+    text = json.dumps(result, indent=2)
+    sys.stderr.write("\n")
+    sys.stdout.write(text + "\n")
+    if args.out:
+        args.out.write_text(text + "\n")
+
+
+def speakers(model: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The reference model's figures; see ``assets.tiny.speaker.evaluate``."""
+    from assets.tiny.speaker import evaluate as speaker
+
+    jobs = speaker.draw(args.count, args.seed)
+    result: dict[str, Any] = {"count": len(jobs)}
+    if args.only in (None, "ceiling"):
+        result["detectors_on_the_world"] = speaker.score(jobs, speaker.ceiling(jobs), args.seed)
+    if args.only in (None, "text"):
+        seen = Team(model, args.workers).make_all(jobs, "reference", speaker.make)
+        result["reference"] = speaker.score(jobs, seen, args.seed)
+        result["recordings"] = speaker.recordings(model, sorted(args.recordings))
+    return result
+
+
+def objects(args: argparse.Namespace) -> dict[str, Any]:
+    """The first model's figures."""
+    result: dict[str, Any] = {}
     team = Team(args.model, args.workers)
     scenes = draw_scenes(args.count, args.seed, wide=False)
     if args.only in (None, "ceiling"):
@@ -198,12 +234,7 @@ def main() -> None:
             result.setdefault("text_shuffled", means(shuffled))
     if args.only in (None, "image"):
         result["image"] = means(image_mode(team, draw_scenes(args.count, args.seed, wide=True), args.seed))
-    result |= {"count": len(scenes), "seed": args.seed, "minutes": round((time.monotonic() - begin) / 60, 1)}
-    text = json.dumps(result, indent=2)
-    sys.stderr.write("\n")
-    sys.stdout.write(text + "\n")
-    if args.out:
-        args.out.write_text(text + "\n")
+    return result | {"count": len(scenes)}
 
 
 if __name__ == "__main__":

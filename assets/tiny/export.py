@@ -44,19 +44,19 @@ INDEX = {
 def export(to: Path = HERE) -> None:
     """Write every part under ``to``; parts that were not trained yet are left as they are there."""
     state = load_state(RUNS / "dit.pt")
-    _export_vae(to, state)
+    export_vae(to, state)
     if state is not None:
         model = train_dit.build()
-        _ema(state, model).copy_to(model)
-        _save(model.to(torch.bfloat16), to / "transformer")
+        averaged(state, model).copy_to(model)
+        save(model.to(torch.bfloat16), to / "transformer")
         config = to / "transformer" / "config.json"
         data = json.loads(config.read_text()) | {"_class_name": "WanTransformer3DModel"}
         config.write_text(json.dumps(data, indent=2) + "\n")
     if (RUNS / "text_encoder").exists():
         encoder = UMT5EncoderModel.from_pretrained(RUNS / "text_encoder")
-        _save(encoder.to(torch.bfloat16), to / "text_encoder")
+        save(encoder.to(torch.bfloat16), to / "text_encoder")
         PreTrainedTokenizerFast.from_pretrained(RUNS / "tokenizer").save_pretrained(to / "tokenizer")
-    _history(to)
+    history(to)
     UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=RECIPE["recipe"]["shift"]
     ).save_pretrained(to / "scheduler")
@@ -64,18 +64,18 @@ def export(to: Path = HERE) -> None:
         (to / name).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _history(to: Path) -> None:
+def history(to: Path) -> None:
     """Keep what every stage cost and how its loss fell, for the card and for a resumed run."""
     path = to / "history.json"
-    history = json.loads(path.read_text()) if path.exists() else {}
+    known = json.loads(path.read_text()) if path.exists() else {}
     for stage in ("vae", "dit"):
         state = load_state(RUNS / f"{stage}.pt")
         if state is not None:
-            history[stage] = {"steps": state["step"], "seconds": round(state["spent"]), "curve": state["curve"][::4]}
+            known[stage] = {"steps": state["step"], "seconds": round(state["spent"]), "curve": state["curve"][::4]}
     text = load_state(RUNS / "text.pt")
     if text is not None:
-        history["text"] = text
-    path.write_text(json.dumps(history) + "\n")
+        known["text"] = text
+    path.write_text(json.dumps(known) + "\n")
 
 
 def restore(source: Path = HERE) -> None:
@@ -116,13 +116,14 @@ def adopt(source: Path = HERE) -> None:
     })  # fmt: skip
 
 
-def _export_vae(to: Path, dit: dict | None) -> None:
+def export_vae(to: Path, dit: dict | None) -> None:
+    """Write the VAE, with the latents' statistics that a transformer was trained on."""
     state = load_state(RUNS / "vae.pt")
     if state is None:
         return
     vae = train_vae.build(train_vae.width_of(state["model"]))
     vae.load_state_dict(state["model"])
-    _ema(state, vae).copy_to(vae)
+    averaged(state, vae).copy_to(vae)
     if (RUNS / "encoder.pt").exists():  # what the latents were made with, to the bit
         vae.load_state_dict(load_state(RUNS / "encoder.pt"), strict=False)
     if dit is not None:
@@ -130,10 +131,11 @@ def _export_vae(to: Path, dit: dict | None) -> None:
     for layer in vae.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Conv3d):
             layer.weight.data = layer.weight.data.contiguous()
-    _save(vae.to(torch.bfloat16), to / "vae")
+    save(vae.to(torch.bfloat16), to / "vae")
 
 
-def _ema(state: dict, module: torch.nn.Module) -> Ema:
+def averaged(state: dict, module: torch.nn.Module) -> Ema:
+    """A state's average, or the module's own weights where none was kept."""
     ema = Ema(module, 0.0)
     if "ema" in state:
         ema.shadow = state["ema"]
@@ -142,7 +144,8 @@ def _ema(state: dict, module: torch.nn.Module) -> Ema:
     return ema
 
 
-def _save(module: torch.nn.Module, folder: Path) -> None:
+def save(module: torch.nn.Module, folder: Path) -> None:
+    """Write a module in shards small enough for a Space."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, p in module.named_parameters():
         # the parts that compute in float32 are stored in it

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +30,28 @@ STEPS = 3000
 BATCH = 64
 
 
-def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+@dataclass(frozen=True)
+class Speech:
+    """What is said about a world.
+
+    Attributes:
+        attributes: what a caption may name, and the values in the order they are taught.
+        draw: draws a scene, from the held-out ones if told so.
+        caption: describes one; see :func:`assets.tiny.captions.caption`.
+    """
+
+    attributes: dict[str, tuple[str, ...]]
+    draw: Callable[[random.Random, bool], Any]
+    caption: Callable[..., tuple[str, Said]]
+
+
+FIRST = Speech(ATTRIBUTES, lambda rng, held: world.sample_scene(rng, held=held), caption)
+
+
+def train_tokenizer(seed: int, speech: Speech) -> PreTrainedTokenizerFast:
     """A unigram tokenizer over captions, with every ASCII character and kana in its alphabet."""
     rng = random.Random(seed)
-    corpus = [caption(world.sample_scene(rng), rng, LANGUAGES[i % 3])[0] for i in range(30_000)]
+    corpus = [speech.caption(speech.draw(rng, False), rng, LANGUAGES[i % 3])[0] for i in range(30_000)]
     kana = [chr(c) for c in range(0x3041, 0x30FF)]
     corpus += list(string.printable.strip()) * 3 + kana * 3
     tokenizer = Tokenizer(models.Unigram())
@@ -67,9 +88,9 @@ def build_encoder(vocabulary: int) -> UMT5EncoderModel:
 class Readers(nn.Module):
     """One linear classifier per attribute, read off every token."""
 
-    def __init__(self) -> None:
+    def __init__(self, attributes: dict[str, tuple[str, ...]]) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({n: nn.Linear(TEXT_DIM, len(v)) for n, v in ATTRIBUTES.items()})
+        self.heads = nn.ModuleDict({n: nn.Linear(TEXT_DIM, len(v)) for n, v in attributes.items()})
 
     def loss(self, tokens: Tensor, mask: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Cross-entropy over real tokens, and how often all attributes are right by their mean."""
@@ -92,13 +113,13 @@ def junk(rng: random.Random) -> str:
     return "".join(rng.choice(letters) for _ in range(rng.randint(2, 8)))
 
 
-def example(rng: random.Random, index: int, held: bool = False) -> tuple[str, Said]:
+def example(rng: random.Random, index: int, speech: Speech = FIRST, held: bool = False) -> tuple[str, Said]:
     """One training caption; some are spoiled with junk words, a few are nothing but junk."""
     if rng.random() < 0.04:
         words = [junk(rng) for _ in range(rng.randint(0, 5))]
-        return " ".join(words), dict.fromkeys(ATTRIBUTES, "")
+        return " ".join(words), dict.fromkeys(speech.attributes, "")
     forget = rng.choice((0.0, 0.06, 0.4))
-    text, said = caption(world.sample_scene(rng, held=held), rng, LANGUAGES[index % 3], forget=forget)
+    text, said = speech.caption(speech.draw(rng, held), rng, LANGUAGES[index % 3], forget=forget)
     if rng.random() < 0.15:
         words = text.split(" ")
         words.insert(rng.randrange(len(words) + 1), junk(rng))
@@ -107,25 +128,25 @@ def example(rng: random.Random, index: int, held: bool = False) -> tuple[str, Sa
 
 
 def _batch(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, held: bool = False
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, speech: Speech, held: bool = False
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    texts, saids = zip(*(example(rng, i, held) for i in range(BATCH)), strict=True)
+    texts, saids = zip(*(example(rng, i, speech, held) for i in range(BATCH)), strict=True)
     enc = tokenizer(list(texts), padding=True, truncation=True, max_length=64, return_tensors="pt")
-    targets = {n: torch.tensor([v.index(s[n]) for s in saids]) for n, v in ATTRIBUTES.items()}
+    targets = {n: torch.tensor([v.index(s[n]) for s in saids]) for n, v in speech.attributes.items()}
     return enc.input_ids, enc.attention_mask, targets
 
 
-def train(seed: int = 0, steps: int = STEPS) -> None:
+def train(seed: int = 0, steps: int = STEPS, speech: Speech = FIRST) -> None:
     """Train tokenizer and encoder and save both under ``runs``; a few minutes on two cores."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    tokenizer = train_tokenizer(seed)
-    encoder, readers = build_encoder(len(tokenizer)), Readers()
+    tokenizer = train_tokenizer(seed, speech)
+    encoder, readers = build_encoder(len(tokenizer)), Readers(speech.attributes)
     params = [*encoder.parameters(), *readers.parameters()]
     optimizer = torch.optim.AdamW(params, lr=2e-3, weight_decay=0.01, foreach=True)
     curve = []
     for step in range(steps):
-        ids, mask, targets = _batch(tokenizer, rng)
+        ids, mask, targets = _batch(tokenizer, rng, speech)
         with torch.autocast("cpu", torch.bfloat16):
             tokens = encoder(ids, mask).last_hidden_state
         loss, right = readers.loss(tokens.float(), mask, targets)
@@ -136,7 +157,7 @@ def train(seed: int = 0, steps: int = STEPS) -> None:
             curve.append([step + 1, float(loss), float(right)])
     with torch.no_grad():
         held = [readers.loss(encoder(i, m).last_hidden_state, m, t)[1]
-                for i, m, t in (_batch(tokenizer, rng, held=True) for _ in range(20))]  # fmt: skip
+                for i, m, t in (_batch(tokenizer, rng, speech, held=True) for _ in range(20))]  # fmt: skip
     figure = float(torch.stack(held).mean())
     log.info("text: on held-out combinations all attributes right %.4f", figure)
     tokenizer.save_pretrained(RUNS / "tokenizer")

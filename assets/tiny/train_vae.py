@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +87,16 @@ def use_channels_last(vae: nn.Module) -> None:
             layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
 
-def bank(seed: int, clips: int = BANK_CLIPS) -> tuple[Tensor, Tensor]:
-    """Rendered clips to crop from: (N, FRAMES, S, S, 3) and coverage (N, FRAMES, S, S), uint8."""
+Paint = Callable[[random.Random, int], tuple[Tensor, Tensor]]
+
+
+def paint(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
+    """A clip of the first world and where its object is: see :func:`assets.tiny.world.render`."""
+    return world.render(world.sample_scene(rng, wide=number % 2 == 0))
+
+
+def bank(seed: int, clips: int = BANK_CLIPS, paint: Paint = paint) -> tuple[Tensor, Tensor]:
+    """Rendered clips: (N, FRAMES, S, S, 3) and what matters in them (N, FRAMES, S, S), uint8."""
     path = RUNS / f"bank-{seed}-{clips}.pt"
     if path.exists():
         return torch.load(path, weights_only=True)
@@ -95,7 +104,7 @@ def bank(seed: int, clips: int = BANK_CLIPS) -> tuple[Tensor, Tensor]:
     video = torch.empty(clips, world.FRAMES, world.SIZE, world.SIZE, 3, dtype=torch.uint8)
     cover = torch.empty(clips, world.FRAMES, world.SIZE, world.SIZE, dtype=torch.uint8)
     for i in range(clips):
-        clip, mask = world.render(world.sample_scene(rng, wide=i % 2 == 0))
+        clip, mask = paint(rng, i)
         video[i], cover[i] = clip, (mask * 255).to(torch.uint8)
     RUNS.mkdir(parents=True, exist_ok=True)
     torch.save((video, cover), path)
@@ -137,8 +146,15 @@ def loss_on(vae: AutoencoderKLWan, video: Tensor, weight: Tensor, most: float) -
     return fit + 0.01 * scale, error.square().mean()
 
 
-def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
-    """Train, or go on training, until the time is used up; the state lands in ``runs``."""
+def train(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = paint) -> None:
+    """Train, or go on training, until the time is used up; the state lands in ``runs``.
+
+    Args:
+        minutes: of all sessions together.
+        device: where.
+        seed: of data and noise.
+        paint: draws the clips of a world.
+    """
     state = load_state(RUNS / "vae.pt") or {"step": 0, "spent": 0.0, "curve": []}
     torch.manual_seed(seed + state["step"])
     rng = random.Random(seed + state["step"])
@@ -152,7 +168,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
         for solver, saved in zip(solvers, state["optimizers"], strict=True):
             solver.load_state_dict(saved)
         ema.shadow, ema.step = state["ema"], state["step"]
-    data, budget, step = bank(seed), Budget(minutes, state["spent"]), state["step"]
+    data, budget, step = bank(seed, paint=paint), Budget(minutes, state["spent"]), state["step"]
     mean_mse, frozen = 0.05, False
     while budget.fraction < 1:
         batch, frames = _phase(budget.fraction)

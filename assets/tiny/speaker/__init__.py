@@ -1,0 +1,1 @@
+"""The built-in reference model: cartoon people who speak."""

@@ -1,0 +1,200 @@
+"""The stages that are the reference model's own: its clips, its latents, and HuMo's layout trained on them.
+
+A training row is a clip, the person on white behind it, and what the hearing encoder made of its
+sound. As in HuMo-1.7B the reference stands clean on the last latent frame; without one, and in
+silence, zeros stand there, which is what the guidance's weaker branches see.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+from diffusers import UniPCMultistepScheduler
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel, WhisperFeatureExtractor, WhisperModel
+
+from assets.tiny import export as first_export
+from assets.tiny import train_dit, train_vae, whole
+from assets.tiny import world as first_world
+from assets.tiny.runs import RUNS, load_state, log, save_state
+from assets.tiny.speaker import captions, voices, world
+from assets.tiny.speaker.hearing import LAYERS, WIDTH
+from assets.tiny.train_text import Speech
+from wan_core.model.adapters import HumoDiT
+from wan_core.model.audio import HUMO_WINDOW, humo_tracks, humo_windows, whisper_states
+
+CLIPS, PART = 6000, 500
+FRAMES, LATENT_FRAMES = first_world.FRAMES, (first_world.FRAMES + 3) // 4
+SECONDS = FRAMES / first_world.FPS
+SPEECH = Speech(captions.ATTRIBUTES, world.sample_scene, captions.caption)
+CONFIG = train_dit.CONFIG | {
+    "audio_channels": WIDTH, "audio_window": HUMO_WINDOW, "audio_tracks": LAYERS + 1, "audio_hidden": 256,
+    "audio_tokens": 4, "audio_dim": 128,
+}  # fmt: skip
+NO_SOUND, NO_REFERENCE, NO_TEXT = 0.1, 0.1, 0.1  # how often each is left out
+RECIPE = {
+    "name": "built-in speaker",
+    "modes": ["reference"],
+    "max_frames": FRAMES,
+    "fixed_size": True,
+    "references": [0, 1],
+    "note": "A small model that ships with the app. It knows cartoon people: a reference on white says who, "
+    "a voice moves the mouth, the prompt says where, in what place of the frame, and with which motion.",
+    "recipe": {
+        "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 3.0, "audio_guidance": 2.0, "image_guidance": 2.0,
+        "fps": first_world.FPS, "frames": FRAMES, "size": [first_world.SIZE, first_world.SIZE], "negative": "",
+    },
+}  # fmt: skip
+
+
+def begin() -> None:
+    """Start from the first model's VAE."""
+    first_export.restore()
+    for name in ("dit.pt", "encoder.pt"):
+        (RUNS / name).unlink(missing_ok=True)
+    state = load_state(RUNS / "vae.pt")
+    assert state is not None
+    save_state(RUNS / "vae.pt", state | {"step": 0, "spent": 0.0, "curve": []})
+
+
+def paint(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
+    """A speaking clip, and where face and mouth are; every fifth is a person on white."""
+    scene = world.sample_scene(rng)
+    where = world.path(scene)
+    if number % 5 == 0:
+        clip = world.reference(scene.person).expand(FRAMES, -1, -1, -1)
+        where = torch.tensor([[0.0, 0.04]]).expand(FRAMES, 2)
+    else:
+        clip = world.render(scene, voices.mouth(voices.sample(rng, SECONDS), FRAMES))
+    axis = (torch.arange(first_world.SIZE) + 0.5) / first_world.SIZE * 2 - 1
+    x, y = axis[None, None, :] - where[:, 0, None, None], axis[None, :, None] - where[:, 1, None, None]
+    return clip, ((x.abs() < 0.30) & (y > -0.16) & (y < 0.46)).float()
+
+
+@torch.no_grad()
+def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
+    """Render, encode and listen to the training set; resumable, one file per part."""
+    vae = train_vae.build(train_vae.Z)
+    vae.load_state_dict(load_state(RUNS / "encoder.pt"), strict=False)
+    train_vae.use_channels_last(vae)
+    extractor = WhisperFeatureExtractor.from_pretrained(RUNS / "audio_processor")
+    ears = WhisperModel.from_pretrained(RUNS / "audio_encoder").encoder.eval()
+    for part in range(-(-clips // PART)):
+        path = RUNS / f"latents-{seed}-{part}.pt"
+        if path.exists():
+            continue
+        rng = random.Random(1000 * seed + part)
+        scenes, latents, people, heard = [], [], [], []
+        for _ in range(PART // 4):
+            some = [world.sample_scene(rng) for _ in range(4)]
+            waves = [voices.sample(rng, SECONDS) for _ in some]
+            shown = [world.render(s, voices.mouth(w, FRAMES)) for s, w in zip(some, waves, strict=True)]
+            latents.append(_encoded(vae, torch.stack(shown)))
+            people.append(_encoded(vae, torch.stack([world.reference(s.person) for s in some])[:, None]))
+            heard += [humo_tracks(whisper_states(torch.from_numpy(w), extractor, ears), first_world.FPS) for w in waves]
+            scenes += [asdict(s) for s in some]
+        save_state(path, {
+            "scenes": scenes, "latents": torch.cat(latents), "people": torch.cat(people),
+            "heard": torch.stack([h[:FRAMES] for h in heard]).half(),
+        })  # fmt: skip
+        log.info("latents: part %d of %d clips", part, len(scenes))
+
+
+def _encoded(vae: torch.nn.Module, clips: Tensor) -> Tensor:
+    video = clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        return whole.encode(vae, video.contiguous(memory_format=torch.channels_last_3d))[:, : train_vae.Z].half()
+
+
+class Rows:
+    """The encoded training set, centred."""
+
+    def __init__(self, seed: int, stats: tuple[Tensor, Tensor] | None) -> None:
+        parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
+        self.scenes = [_scene(s) for p in parts for s in p["scenes"]]
+        raw, people = (torch.cat([p[k] for p in parts]) for k in ("latents", "people"))
+        self.mean, self.std = stats or (raw[::7].float().mean((0, 2, 3, 4)), torch.ones(train_vae.Z))
+        shape = (1, -1, 1, 1, 1)
+        self.values, self.people = (
+            ((x - self.mean.view(shape)) / self.std.view(shape)).bfloat16() for x in (raw, people)
+        )
+        self.heard = torch.cat([p["heard"] for p in parts])
+
+
+def _scene(data: dict) -> world.Scene:
+    return world.Scene(**data | {"person": world.Person(**data["person"])})
+
+
+def build() -> HumoDiT:
+    """A fresh transformer: the first model's beginnings, and ears that start as nothing."""
+    model = train_dit.prepare(HumoDiT(**CONFIG))
+    with torch.no_grad():
+        for block in model.blocks:
+            block.audio_attn.to_out[0].weight.zero_()
+    return model
+
+
+def batches(data: Rows, reader: train_dit.Reader, rng: random.Random) -> Iterator[dict[str, Tensor]]:
+    """Endless training batches."""
+    size, order = train_dit.BATCH, []
+    while True:
+        if len(order) < size:
+            order = list(range(len(data.scenes)))
+            rng.shuffle(order)
+        rows = [order.pop() for _ in range(size)]
+        said = [captions.caption(data.scenes[i], rng, rng.choice(captions.LANGUAGES))[0] for i in rows]
+        text, bias = reader(["" if rng.random() < NO_TEXT else t for t in said])
+        windows = torch.stack([humo_windows(data.heard[i].float(), LATENT_FRAMES, 1) for i in rows])
+        people = data.people[rows].float()
+        yield {
+            "clean": data.values[rows].float(), "text": text, "bias": bias,
+            "audio": windows * (torch.rand(size, 1, 1, 1, 1) > NO_SOUND),
+            "person": people * (torch.rand(size, 1, 1, 1, 1) > NO_REFERENCE),
+            "sigma": train_dit.levels(size),
+        }  # fmt: skip
+
+
+def loss_on(model: HumoDiT, batch: dict[str, Tensor]) -> Tensor:
+    """Velocity error over the video's latents; the reference behind them is only looked at."""
+    clean, sigma = batch["clean"], batch["sigma"]
+    noise = torch.randn_like(clean)
+    level = sigma[:, None, None, None, None]
+    noisy = torch.cat([(1 - level) * clean + level * noise, batch["person"]], dim=2)
+    with torch.autocast(clean.device.type, torch.bfloat16):
+        embedded = model.embed(noisy, sigma[:, None] * 1000, None)
+        context = model.context(batch["text"], bias=batch["bias"], audio=batch["audio"])
+        out = model.head(model.trunk(embedded, context), embedded)
+    return (out.float()[:, :, :LATENT_FRAMES] - (noise - clean)).square().mean()
+
+
+def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
+    """Train the transformer; see :func:`assets.tiny.train_dit.fit`."""
+    state = load_state(RUNS / "dit.pt")
+    data = Rows(seed, (state["mean"], state["std"]) if state and "mean" in state else None)
+    train_dit.fit(build(), data, batches, loss_on, minutes, device, seed)
+
+
+def export() -> None:
+    """Write the model beside this file, in diffusers' folders."""
+    to = first_export.HERE / "speaker"
+    state = load_state(RUNS / "dit.pt")
+    first_export.export_vae(to, state)
+    if state is not None:
+        model = build()
+        first_export.averaged(state, model).copy_to(model)
+        first_export.save(model.to(torch.bfloat16), to / "transformer")
+    first_export.save(UMT5EncoderModel.from_pretrained(RUNS / "text_encoder").to(torch.bfloat16), to / "text_encoder")
+    PreTrainedTokenizerFast.from_pretrained(RUNS / "tokenizer").save_pretrained(to / "tokenizer")
+    first_export.save(WhisperModel.from_pretrained(RUNS / "audio_encoder").to(torch.bfloat16), to / "audio_encoder")
+    WhisperFeatureExtractor.from_pretrained(RUNS / "audio_processor").save_pretrained(to / "audio_processor")
+    UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=RECIPE["recipe"]["shift"]
+    ).save_pretrained(to / "scheduler")
+    first_export.history(to)
+    index = {"_class_name": "HumoPipeline", "boundary_ratio": None}
+    for name, data in (("model_index.json", index), ("recipe.json", RECIPE)):
+        (to / name).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
