@@ -107,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write("\nstopped; nothing was written\n")
         return 130
     if done is not None:
-        sys.stderr.write(f"\n{out}: seed {done.settled.seed}, {done.seconds:.1f} s\n")
+        sync = f", {done.sync}" if done.sync else ""
+        sys.stderr.write(f"\n{out}: seed {done.settled.seed}, {done.seconds:.1f} s{sync}\n")
     return 0
 
 

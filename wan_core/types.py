@@ -219,11 +219,37 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class Sync:
+    """How well a picture follows its sound; measured by ``studio.sync``.
+
+    Attributes:
+        correlation: Pearson's, at the best offset, between loudness and what the picture tells of it.
+        offset: frames by which the picture is late; negative where it leads.
+    """
+
+    correlation: float
+    offset: int
+
+    def __str__(self) -> str:
+        """One line for people."""
+        frames = f"{abs(self.offset)} frame{'' if abs(self.offset) == 1 else 's'} "
+        where = "0 frames off" if self.offset == 0 else frames + ("late" if self.offset > 0 else "early")
+        return f"lip sync: {where}, r = {self.correlation:.2f}"
+
+
+@dataclass(frozen=True)
 class Done:
-    """The clip is complete; its frames have all been yielded."""
+    """The clip is complete; its frames have all been yielded.
+
+    Attributes:
+        settled: how it was made.
+        seconds: that it took.
+        sync: how well it follows its sound, if it has any and that can be told.
+    """
 
     settled: Settled
     seconds: float
+    sync: Sync | None = None
 
 
 Event = Started | Progress | Preview | Frames | Done

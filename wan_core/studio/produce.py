@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from wan_core.studio.credentials import Signing
 from wan_core.studio.media import VideoWriter, check_output
+from wan_core.studio.sync import SyncMeter
 from wan_core.types import CancelCheck, Done, Event, Frames, Request, Started, never
 
 
@@ -33,7 +35,8 @@ def produce(
         signing: who signs the video; None leaves it unsigned.
 
     Yields:
-        Every event of the pipeline but the frames themselves.
+        Every event of the pipeline but the frames themselves; ``Done`` tells how well the picture
+        follows the sound.
 
     Raises:
         WanError: bad input, cancellation, or no room for the file.
@@ -41,19 +44,26 @@ def produce(
     check_output(path)
     started: Started | None = None
     writer: VideoWriter | None = None
+    meter: SyncMeter | None = None
     with ExitStack() as open_files:  # an error or a close in the middle discards the file
         for event in pipe.run(request, cancelled):
             match event:
                 case Started():
                     started = event
+                    if event.sound is not None:
+                        meter = SyncMeter(event.sound, event.settled.fps)
                 case Frames(pixels):
                     assert started is not None
                     if writer is None:
                         writer = open_files.enter_context(_writer(path, started, signing))
                     writer.write(pixels)
+                    if meter is not None:
+                        meter.add(pixels)
                     continue
                 case Done():
                     open_files.close()
+                    if meter is not None:
+                        event = replace(event, sync=meter.measure())
             yield event
 
 

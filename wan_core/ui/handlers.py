@@ -158,6 +158,8 @@ def page_handler(desk: Desk, build: Callable[..., Request], names: list[str]) ->
             return
         made = done.settled
         line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
+        if done.sync is not None:
+            line += f" · {done.sync}"
         yield (gr.HTML(visible=False), gr.Video(value=str(path), visible=True), gr.Button(visible=False),
                gr.DownloadButton(value=str(path), visible=True), line)  # fmt: skip
 

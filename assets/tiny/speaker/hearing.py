@@ -15,11 +15,10 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from assets.tiny.runs import RUNS, descend, learning_rate, log
 from assets.tiny.speaker import voices
-from wan_core.model.audio import STATES_HZ
+from wan_core.model.audio import STATES_HZ, WHISPER_SECONDS
 
 WIDTH, LAYERS = 64, 4  # HuMo's five tracks: four equal shares of the states, and the last
-STEPS, BATCH = 700, 6
-LONGEST = 8.0  # seconds of one training sound
+STEPS, BATCH = 800, 2
 
 
 def build() -> WhisperModel:
@@ -58,7 +57,10 @@ def train(seed: int = 0, steps: int = STEPS) -> None:
 
 def _batch(extractor: WhisperFeatureExtractor, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
     """Mel spectrograms (B, 80, 3000), goals (B, T, 2), and what of them is sound and not padding."""
-    waves = [voices.sample(rng, rng.uniform(1.5, LONGEST)) for _ in range(BATCH)]
+    # whole chunks mostly, since what is padded costs as much; short sounds too, as people bring them
+    waves = [
+        voices.talk(rng, rng.choice((WHISPER_SECONDS, WHISPER_SECONDS, rng.uniform(1.5, 8)))) for _ in range(BATCH)
+    ]
     mel = extractor(waves, sampling_rate=voices.RATE, return_tensors="pt").input_features
     frames = [len(w) * STATES_HZ // voices.RATE for w in waves]
     goals = [voices.mouth(w, n, STATES_HZ) for w, n in zip(waves, frames, strict=True)]

@@ -27,7 +27,7 @@ from assets.tiny.train_text import Speech
 from wan_core.model.adapters import HumoDiT
 from wan_core.model.audio import HUMO_WINDOW, humo_tracks, humo_windows, whisper_states
 
-CLIPS, PART = 6000, 500
+CLIPS, PART, TAKES = 6000, 500, 10  # clips in all, in a file, and from one sound
 FRAMES, LATENT_FRAMES = first_world.FRAMES, (first_world.FRAMES + 3) // 4
 SECONDS = FRAMES / first_world.FPS
 SPEECH = Speech(captions.ATTRIBUTES, world.sample_scene, captions.caption)
@@ -89,17 +89,19 @@ def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
             continue
         rng = random.Random(1000 * seed + part)
         scenes, latents, people, heard = [], [], [], []
-        for _ in range(PART // 4):
-            some = [world.sample_scene(rng) for _ in range(4)]
-            waves = [voices.sample(rng, SECONDS) for _ in some]
-            shown = [world.render(s, voices.mouth(w, FRAMES)) for s, w in zip(some, waves, strict=True)]
+        for _ in range(PART // TAKES):
+            some = [world.sample_scene(rng) for _ in range(TAKES)]
+            voice = voices.talk(rng, TAKES * SECONDS)  # listened to at once: the encoder always takes 30 seconds
+            mouths = voices.mouth(voice, TAKES * FRAMES).split(FRAMES)
+            shown = [world.render(s, m) for s, m in zip(some, mouths, strict=True)]
             latents.append(_encoded(vae, torch.stack(shown)))
             people.append(_encoded(vae, torch.stack([world.reference(s.person) for s in some])[:, None]))
-            heard += [humo_tracks(whisper_states(torch.from_numpy(w), extractor, ears), first_world.FPS) for w in waves]
+            tracks = humo_tracks(whisper_states(torch.from_numpy(voice), extractor, ears), first_world.FPS)
+            heard += tracks[: TAKES * FRAMES].split(FRAMES)
             scenes += [asdict(s) for s in some]
         save_state(path, {
             "scenes": scenes, "latents": torch.cat(latents), "people": torch.cat(people),
-            "heard": torch.stack([h[:FRAMES] for h in heard]).half(),
+            "heard": torch.stack(heard).half(),
         })  # fmt: skip
         log.info("latents: part %d of %d clips", part, len(scenes))
 

@@ -129,6 +129,15 @@ def sample(rng: random.Random, seconds: float, spoken: float = 0.4) -> np.ndarra
     return sing(rng, seconds)
 
 
+def talk(rng: random.Random, seconds: float, longest: float = 9.0) -> np.ndarray:
+    """Several voices one after another, (seconds * RATE,)."""
+    count, parts, have = round(seconds * RATE), [], 0
+    while have < count:
+        parts.append(sample(rng, rng.uniform(1.5, longest)))
+        have += len(parts[-1])
+    return np.concatenate(parts)[:count]
+
+
 def _cut(wave: np.ndarray, rng: random.Random, count: int) -> np.ndarray:
     start = rng.randrange(max(1, len(wave) - count // 2))
     some = wave[start : start + count]
