@@ -1,6 +1,7 @@
 """Wan Atelier: settings from the environment, the one GPU entry, launch.
 
-Settings: WAN_MODEL, a folder or repository id (default: the built-in model); WAN_DEVICE and
+Settings: WAN_MODEL, folders or repository ids with commas between them (default: the built-in
+models), of which the first that has a tab's mode serves it; WAN_DEVICE and
 WAN_DTYPE to override what is found; WAN_CACHE, a folder for what need not be computed twice;
 WAN_C2PA_CERT, WAN_C2PA_KEY and WAN_C2PA_ALG to sign what is made;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
@@ -15,7 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,25 +31,40 @@ from wan_core.weights.describe import describe
 
 if TYPE_CHECKING:
     from wan_core.pipeline import Pipeline
+    from wan_core.specs import ModelSpec
 
-MODEL = os.environ.get("WAN_MODEL") or BUILT_IN
+SPEAKER = BUILT_IN / "speaker"
+#: What serves the tabs: a mode is made by the first model that has it.
+MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if name.strip()] or [
+    str(path) for path in (BUILT_IN, SPEAKER) if (path / "model_index.json").exists()
+]
 _loading = threading.Lock()
 
 
-def pipeline() -> Pipeline:
-    """The loaded model; whoever asks first loads it, the others wait."""
-    with _loading:
-        return _load()
-
-
 @lru_cache(maxsize=1)
-def _load() -> Pipeline:
+def specs() -> tuple[ModelSpec, ...]:
+    """What every model is, from its JSON files."""
+    return tuple(describe(model) for model in MODELS)
+
+
+def pipeline(mode: str) -> Pipeline:
+    """The loaded model that makes a mode; whoever asks first loads it, the others wait."""
+    return _loaded(next((i for i, spec in enumerate(specs()) if mode in spec.modes), 0))
+
+
+def _loaded(number: int) -> Pipeline:
+    with _loading:
+        return _load(MODELS[number])
+
+
+@cache
+def _load(model: str) -> Pipeline:
     import torch  # here and not above: torch and the libraries on it take longer than the page
 
     from wan_core.pipeline import load
 
     dtype, cache = os.environ.get("WAN_DTYPE"), Path(os.environ.get("WAN_CACHE") or CACHE)
-    return load(MODEL, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, cache)
+    return load(model, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, cache)
 
 
 @lru_cache(maxsize=1)
@@ -59,32 +75,35 @@ def signer() -> Signing | None:
 
 def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with what make is called with
     """What to ask ZeroGPU for: a minute, and more for more steps and frames."""
-    settled = pipeline().settle(request)
+    settled = pipeline(request.mode).settle(request)
     return 60 + settled.num_inference_steps * settled.num_frames // 40
 
 
 @spaces.GPU(duration=seconds)
 def make(request: Request, path: Path) -> Iterator[Event]:
     """Make one video on the GPU; closing the iterator stops it."""
-    yield from produce(pipeline(), request, path, signing=signer())
+    yield from produce(pipeline(request.mode), request, path, signing=signer())
 
 
 def badge() -> str:
-    """Which model, device and precision; waits until the model is loaded."""
-    try:
-        return pipeline().label
-    except WanError as error:  # the same words reach whoever presses Generate
-        sys.stderr.write(f"error: {error}\n")
-        return "the model cannot be loaded"
+    """Which models, device and precision; waits until they are loaded."""
+    labels = []
+    for number, spec in enumerate(specs()):
+        try:
+            labels.append(_loaded(number).label)
+        except WanError as error:  # the same words reach whoever presses Generate
+            sys.stderr.write(f"error: {error}\n")
+            labels.append(f"{spec.name} cannot be loaded")
+    return " + ".join(dict.fromkeys(labels))
 
 
 def main() -> int:
-    """Serve the page, and load the model behind it."""
+    """Serve the page, and load the models behind it."""
     try:
-        spec = describe(MODEL)
         signer()
+        known = specs()
         if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU packs what is on its device at launch
-            pipeline()
+            badge()
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -92,7 +111,7 @@ def main() -> int:
     import torch  # noqa: F401
 
     threading.Thread(target=badge, daemon=True).start()
-    build(spec, badge, Desk(make)).launch(
+    build(known, badge, Desk(make)).launch(
         theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,
         run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
     )  # fmt: skip

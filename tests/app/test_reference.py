@@ -15,6 +15,9 @@ from tests.app.conftest import served
 from tests.app.test_api import video_of
 from tests.core.test_audio import wav
 from tests.core.test_reference import checkpoint, probe
+from wan_core.specs import SPECS
+from wan_core.ui.handlers import Desk
+from wan_core.ui.page import build
 
 MINUTE = 60_000
 pytestmark = pytest.mark.browser
@@ -87,6 +90,15 @@ def test_models_without_the_mode_name_those_that_have_it(app: str, browser: Brow
     page.get_by_role("tab", name="Reference").click()
     expect(page.get_by_text("humo-1.7b")).to_be_visible(timeout=MINUTE)
     page.close()
+
+
+def test_models_share_the_tabs_and_the_page_says_which_makes_what() -> None:
+    page = build((SPECS["wan2.2-ti2v-5b"], SPECS["humo-1.7b"]), lambda: "", Desk(lambda *_: iter(())))
+    config = page.get_config_file()
+    words = " ".join(str(c["props"].get("value")) for c in config["components"])
+    assert "Made by humo-1.7b, because wan2.2-ti2v-5b has no reference mode." in words
+    names = {d["api_name"] for d in config["dependencies"]}
+    assert {"text_to_video", "image_to_video", "reference_to_video"} <= names
 
 
 def test_a_picture_and_a_voice_make_a_video_with_sound(client: Client, photo: Path, tmp_path: Path) -> None:

@@ -109,6 +109,23 @@ def vae_names(tensors: dict[str, Tensor], residuals: int) -> dict[str, Tensor]:
     return out
 
 
+def write_wan(root: Path, trunks: list[Any], vae: Any, text: Any, tokenizer: Any) -> Path:
+    """Write a Wan model as its official repository has it: one transformer, or a high- and a low-noise one."""
+    names = ["."] if len(trunks) == 1 else ["high_noise_model", "low_noise_model"]
+    for name, trunk in zip(names, trunks, strict=True):
+        folder, config = root / name, trunk.config
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = {"num_heads": config.num_attention_heads, "num_layers": config.num_layers,
+                  "in_dim": config.in_channels, "out_dim": config.out_channels}  # fmt: skip
+        (folder / "config.json").write_text(json.dumps(stored))
+        save_file(trunk_names(trunk.state_dict()), folder / "diffusion_pytorch_model.safetensors")
+    kind = "2.2" if vae.config.is_residual else "2.1"
+    torch.save(vae_names(vae.state_dict(), vae.config.num_res_blocks), root / f"Wan{kind}_VAE.pth")
+    torch.save(text_names(text.state_dict()), root / "models_t5_umt5-xxl-enc-bf16.pth")
+    tokenizer.save_pretrained(root / "google" / "umt5-xxl")
+    return root
+
+
 def write(folder: Path, trunk: Any, vae: Any, text: Any, tokenizer: Any, hearing: tuple[Any, Any], kind: str) -> Path:
     """Write a model as its official repository has it.
 

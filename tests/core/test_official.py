@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
@@ -12,13 +13,14 @@ from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from transformers import UMT5EncoderModel
 
 import wan_core
-from tests.core.official import text_names, vae_names, write
+from tests.core.official import text_names, vae_names, write, write_wan
 from tests.core.test_pipeline import text_encoder, tokenizer
 from tests.core.test_reference import BASE, asked, checkpoint, humo, probe, voice, wav2vec, whisper
-from tests.core.tiny import shake, vae
+from tests.core.tiny import pair, shake, vae
 from wan_core.errors import CheckpointError
 from wan_core.model.adapters import HumoDiT, S2VDiT
 from wan_core.pipeline import Pipeline
+from wan_core.specs import SPECS
 from wan_core.studio.produce import produce
 from wan_core.types import Done
 from wan_core.weights import load
@@ -80,6 +82,23 @@ def test_no_sound_and_silence(pipe: Pipeline) -> None:
     silent = pipe(**vars(asked(audio=(16000, torch.zeros(8000).numpy()))))
     assert silent.sound is not None
     assert not silent.sound.any()
+
+
+@pytest.mark.parametrize(("kind", "experts", "name"), [
+    ("t2v", 1, "wan2.1-t2v-1.3b"), ("t2v", 2, "wan2.2-t2v-a14b"), ("i2v36", 2, "wan2.2-i2v-a14b"),
+    ("ti2v", 1, "wan2.2-ti2v-5b"),
+])  # fmt: skip
+def test_official_wan_folders(kind: str, experts: int, name: str, tmp_path: Path) -> None:
+    trunks = [pair(kind)[0] for _ in range(experts)]
+    root = write_wan(tmp_path, trunks, vae("2.2" if kind == "ti2v" else "2.1"), text_encoder(), tokenizer())
+    spec = describe(root)
+    assert (spec.name, spec.boundary) == (name, SPECS[name].boundary)
+    pipe = wan_core.load(root, "cpu", torch.float32)
+    assert pipe.spec == spec
+    assert len(pipe.parts.experts) == experts
+    picture = None if kind == "t2v" else np.full((40, 30, 3), 200, np.uint8)
+    clip = pipe(prompt="a star", image=picture, width=64, height=64, num_frames=5, num_inference_steps=2, seed=1)
+    assert clip.frames.shape == (5, 64, 64, 3)
 
 
 def test_vae_names_are_those_that_diffusers_reads() -> None:

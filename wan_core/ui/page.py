@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -17,29 +17,32 @@ from wan_core.ui.inputs import inputs, request_of
 TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
 
 
-def build(spec: ModelSpec, badge: Callable[[], str], desk: Desk) -> gr.Blocks:
+def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> gr.Blocks:
     """Make the page.
 
     Args:
-        spec: the loaded model.
-        badge: says which model, device and precision, once the model is loaded.
+        specs: the loaded models; a tab is served by the first that has its mode.
+        badge: says which models, device and precision, once they are loaded.
         desk: runs requests.
 
     Returns:
         The page, ready to launch.
     """
     with gr.Blocks(title="Wan Atelier", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        head = gr.HTML(_head(spec, f"{spec.name} · loading"))
+        head = gr.HTML(_head(specs[0], f"{specs[0].name} · loading"))
         page.load(
-            lambda: _head(spec, badge()), None, head, show_progress="hidden", api_visibility="private", queue=False
+            lambda: _head(specs[0], badge()), None, head, show_progress="hidden", api_visibility="private", queue=False
         )
         with gr.Tabs():
             for mode, label in TABS.items():
                 with gr.Tab(label, id=mode):
-                    if mode in spec.modes:
-                        _tab(mode, spec, desk)
+                    engine = next((spec for spec in specs if mode in spec.modes), None)
+                    if engine is None:
+                        gr.Markdown(_absent(mode, specs))
                     else:
-                        gr.Markdown(_absent(mode, spec))
+                        if engine is not specs[0]:
+                            gr.Markdown(_why(mode, engine, specs[0]), elem_classes="plan")
+                        _tab(mode, engine, desk)
         _verifier()
         page.unload(_stopper(desk))
     page.queue(max_size=32, api_open=False, default_concurrency_limit=16)
@@ -54,9 +57,19 @@ def _head(spec: ModelSpec, badge: str) -> str:
     )
 
 
-def _absent(mode: str, spec: ModelSpec) -> str:
+def _why(mode: str, engine: ModelSpec, first: ModelSpec) -> str:
+    """Which engine serves a tab, and why it is not the first one."""
+    note = f" {engine.note}" if engine.note else ""
+    return f"Made by {engine.name}, because {first.name} has no {mode} mode.{note}"
+
+
+def _absent(mode: str, specs: Sequence[ModelSpec]) -> str:
     able = ", ".join(name for name, other in SPECS.items() if mode in other.modes)
-    return f"The loaded model, {spec.name}, has no {mode} mode. These have: {able}. Set WAN_MODEL to the folder of one."
+    loaded = " and ".join(spec.name for spec in specs)
+    return (
+        f"What is loaded, {loaded}, has no {mode} mode. These have: {able}. Set WAN_MODEL to the folder of one; "
+        "several, with commas between them, share the tabs."
+    )
 
 
 def _tab(mode: str, spec: ModelSpec, desk: Desk) -> None:
