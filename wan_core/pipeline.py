@@ -131,7 +131,7 @@ class Pipeline:
         begin = time.monotonic()
         material = self._open(request)
         settled = material.settled
-        yield Started(settled, None if material.sound is None else material.sound.stereo)
+        yield Started(settled, None if material.sound is None else material.sound.stereo, self.spec.name)
         yield Progress("encode", 0, 1)
         shots, recent = self._shots(material), None
         while (shot := _next(shots, recent)) is not None:

@@ -180,10 +180,12 @@ class Started:
     Attributes:
         settled: what will be made.
         sound: (m, 2) float32 in [-1, 1] at 48 kHz, as long as the video, or None.
+        model: the name of what makes it.
     """
 
     settled: Settled
     sound: np.ndarray | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True)

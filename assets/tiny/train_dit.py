@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from assets.tiny import train_vae, whole, world
@@ -41,6 +41,7 @@ TRAINED_TEXT = 40  # real tokens kept in training; captions of the world are sho
 SHIFT = 6.0  # training leans to high noise, where shape and place are decided; low noise is learnt soon
 BATCH = 32
 PEAK_MUON, PEAK_ADAM = 3e-3, 1.5e-3  # learning rates
+PLACED_AFTER, PLACE_WEIGHT = (1, 2), 0.15  # blocks after which tokens are asked where they are
 CONFIG = {
     "num_attention_heads": 4, "attention_head_dim": 64, "in_channels": train_vae.Z,
     "out_channels": train_vae.Z, "text_dim": 128, "freq_dim": 256, "ffn_dim": 1024, "num_layers": 6,
@@ -88,6 +89,8 @@ class Latents:
     The channels are not brought to one size. They are the latents' main directions (see
     ``train_vae.narrow``), and what matters most should stand out most from the noise.
     """
+
+    behind = 0  # latent frames behind the clip
 
     def __init__(self, seed: int, stats: tuple[Tensor, Tensor] | None) -> None:
         parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
@@ -198,7 +201,45 @@ def look_around(model: WanDiT) -> None:
             norm.weight[rows] = 2.0
 
 
-def optimizers(model: WanDiT) -> list[torch.optim.Optimizer]:
+class Whereabouts(nn.Module):
+    """Tokens are taught where they are, by heads that only training has.
+
+    Among noise a token can only work out its place from what is missing at the edges (see
+    ``look_around``). Left to itself a trained model did so in its last blocks, and knew the frame in
+    one case of two: with so little of the network left, shapes came out as blobs. Asked for early,
+    places leave the later blocks free for drawing.
+
+    Args:
+        model: whose tokens are read.
+        grid: tokens in time, height and width.
+    """
+
+    def __init__(self, model: WanDiT, grid: tuple[int, int, int]) -> None:
+        super().__init__()
+        dim = model.config["num_attention_heads"] * model.config["attention_head_dim"]
+        self.heads = nn.ModuleDict({str(i): nn.Linear(dim, sum(grid)) for i in PLACED_AFTER})
+        self.grid, self._found = grid, []
+        model._after = self._note  # what a family would do to the tokens after a block
+
+    def _note(self, number: int, x: Tensor, _: object) -> Tensor:
+        if str(number) in self.heads:
+            with torch.autocast(x.device.type, enabled=False):
+                self._found.append(self.heads[str(number)](F.layer_norm(x.float(), x.shape[-1:])))
+        return x
+
+    def loss(self) -> Tensor:
+        """Cross-entropy of the last pass, and how often all three coordinates were right."""
+        axes = torch.meshgrid(*(torch.arange(n) for n in self.grid), indexing="ij")
+        total = torch.zeros(())
+        for logits in self._found:
+            for part, axis in zip(logits.split(self.grid, -1), axes, strict=True):
+                goal = axis.flatten().to(part.device).expand(part.shape[:2])
+                total = total.to(part) + F.cross_entropy(part.transpose(1, 2), goal)
+        self._found.clear()
+        return total
+
+
+def optimizers(model: WanDiT, places: Whereabouts) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for everything else."""
     matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
     chosen = {id(p) for p in matrices}
@@ -206,6 +247,7 @@ def optimizers(model: WanDiT) -> list[torch.optim.Optimizer]:
     return [
         Muon(matrices, lr=PEAK_MUON),
         torch.optim.AdamW(others, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
+        torch.optim.AdamW(places.parameters(), lr=PEAK_ADAM, weight_decay=0.0, foreach=True),
     ]
 
 
@@ -299,27 +341,32 @@ def fit(
             rope_tables.tables(model.config["attention_head_dim"], (frames, 4, 4), "cpu")
     for block in model.blocks:
         block.compile(dynamic=False)
-    solvers, ema = optimizers(model), Ema(model, 0.999)
+    places = Whereabouts(model, (data.values.shape[2] + data.behind, 4, 4)).to(device)
+    solvers, ema = optimizers(model, places), Ema(model, 0.999)
     if "optimizers" in state:
         for solver, saved in zip(solvers, state["optimizers"], strict=True):
             solver.load_state_dict(saved)
         ema.shadow, ema.step = state["ema"], state["step"]
-    budget, step, recent = Budget(minutes, state["spent"]), state["step"], 1.0
+        places.load_state_dict(state["places"])
+    budget, step, recent, lost = Budget(minutes, state["spent"]), state["step"], 1.0, 1.0
     for batch in batches(data, Reader(), rng):
         loss = loss_on(model, {k: v.to(device) for k, v in batch.items()})
-        loss.backward()
+        away = places.loss()
+        (loss + PLACE_WEIGHT * away).backward()
         rate = learning_rate(1.0, budget.fraction, step, warmup=150)
-        norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM), strict=True)}, 1.0)
+        norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM, PEAK_ADAM), strict=True)}, 1.0)
         ema.update(model)
         step += 1
         recent = 0.98 * recent + 0.02 * float(loss.detach())
+        lost = 0.98 * lost + 0.02 * float(away.detach())
         if step % 50 == 0:
-            log.info("dit %d: %.0f s, loss %.4f, |g| %.2f", step, budget.spent, recent, norm)
+            log.info("dit %d: %.0f s, loss %.4f, places %.3f, |g| %.2f", step, budget.spent, recent, lost, norm)
             state["curve"].append([step, budget.spent, recent])
         if step % 300 == 0 or budget.fraction >= 1:
             state |= {
                 "step": step, "spent": budget.spent, "ema": ema.shadow, "model": model.state_dict(),
                 "optimizers": [s.state_dict() for s in solvers], "mean": data.mean, "std": data.std,
+                "places": places.state_dict(),
             }  # fmt: skip
             save_state(RUNS / "dit.pt", state)
         if budget.fraction >= 1:

@@ -38,6 +38,20 @@ def test_text_to_video(client: Client) -> None:
     assert frames.shape == (33, 128, 128, 3)
 
 
+def test_a_video_tells_how_to_make_it_again(client: Client, tmp_path: Path) -> None:
+    made, _ = client.predict(prompt="a blue ring circling", num_inference_steps=3, seed=5, api_name="/text_to_video")
+    recipe = client.predict(file=handle_file(str(video_of(made))), api_name="/restore")
+    assert recipe["api_name"] == "/text_to_video"
+    assert recipe["differs"] == []
+    again, seed = client.predict(**recipe["fields"], api_name=recipe["api_name"])
+    assert seed == 5
+    assert video_of(again).read_bytes() == video_of(made).read_bytes()
+    text = tmp_path / "x.mp4"
+    text.write_text("not a video")
+    with pytest.raises(AppError, match="not an mp4"):
+        client.predict(file=handle_file(str(text)), api_name="/restore")
+
+
 def test_image_to_video_starts_on_the_image(client: Client, photo: Path) -> None:
     video, _ = client.predict(
         prompt="moving right", image=handle_file(photo), num_inference_steps=4, seed=1, api_name="/image_to_video"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
 
 MINUTE = 60_000
@@ -61,9 +62,20 @@ def test_errors_are_words_on_the_stage(page: Page) -> None:
     expect(alert).to_contain_text("must say what to show", timeout=MINUTE)
 
 
+def test_a_video_brings_its_settings_back(page: Page, app: str, tmp_path: Path) -> None:
+    client = Client(app, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
+    made, _ = client.predict(prompt="黄色い星が回る", num_inference_steps=3, seed=12, api_name="/text_to_video")
+    path = str(made["video"] if isinstance(made, dict) else made)
+    page.locator("input[type=file][accept*=mp4]").first.set_input_files(path)
+    expect(page.get_by_text("Restored.").first).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_label("Prompt", exact=True).first).to_have_value("黄色い星が回る")
+    page.get_by_text("Advanced").first.click()
+    expect(page.get_by_label("Seed", exact=False).first).to_have_value("12")
+
+
 def test_image_tab(page: Page, photo: Path) -> None:
     page.get_by_role("tab", name="Image").click()
-    page.locator("input[type=file]:visible, input[type=file]").last.set_input_files(str(photo))
+    page.locator("input[type=file][accept*=image]").last.set_input_files(str(photo))
     page.get_by_role("button", name="moving", exact=False).or_(page.get_by_role("button", name="bouncing")).last.click()
     page.get_by_role("button", name="Generate").last.click()
     expect(page.locator(".stage video").last).to_be_visible(timeout=2 * MINUTE)

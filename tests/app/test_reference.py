@@ -62,9 +62,10 @@ def played(page: Page) -> float:
 
 
 def test_picture_and_voice_on_the_page(page: Page, photo: Path, tmp_path: Path) -> None:
-    inputs = page.locator("input[type=file]")
-    inputs.first.set_input_files(str(photo))
-    inputs.last.set_input_files(str(wav(tmp_path / "voice.wav", 16000, 1, 1.0)))
+    page.locator("input[type=file][accept*=image]").first.set_input_files(str(photo))
+    page.locator("input[type=file][accept*=audio]").first.set_input_files(
+        str(wav(tmp_path / "voice.wav", 16000, 1, 1.0))
+    )
     page.get_by_label("Prompt", exact=True).fill("a red star")
     expect(
         page.get_by_text("voice.wav").or_(page.locator("#waveform, [data-testid=waveform-Voice]")).first

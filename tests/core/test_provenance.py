@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from wan_core.studio.provenance import COMPOSITE, GENERATED, XMP_BOX, verify
 RECIPE = {"prompt": 'a "red" star; 100 % = all #1 \\ 星', "seed": 7, "mode": "text"}
 
 
-def video(path: Path, signing: Signing | None = None, **changes: str) -> Path:
+def video(path: Path, signing: Signing | None = None, **changes: Any) -> Path:
     with VideoWriter(path, 32, 32, 16, RECIPE | changes, signing=signing) as writer:
         writer.write(np.full((5, 32, 32, 3), 90, np.uint8))
     return path

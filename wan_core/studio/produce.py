@@ -10,6 +10,7 @@ from typing import Protocol
 
 from wan_core.studio.credentials import Signing
 from wan_core.studio.media import VideoWriter, check_output
+from wan_core.studio.recipe import recipe_of
 from wan_core.studio.sync import SyncMeter
 from wan_core.types import CancelCheck, Done, Event, Frames, Request, Started, never
 
@@ -69,5 +70,5 @@ def produce(
 
 def _writer(path: Path, started: Started, signing: Signing | None) -> VideoWriter:
     settled = started.settled
-    recipe, sound = settled.as_json(), started.sound
-    return VideoWriter(path, settled.width, settled.height, settled.fps, recipe, sound, signing)
+    recipe = recipe_of(started)
+    return VideoWriter(path, settled.width, settled.height, settled.fps, recipe, started.sound, signing)

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,9 +24,12 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from wan_core.errors import MediaError, WanError
+from wan_core.specs import ModelSpec
 from wan_core.studio.provenance import verify
+from wan_core.studio.recipe import restore
 from wan_core.types import Done, Event, Preview, Progress, Request
 from wan_core.ui import stage
+from wan_core.ui.inputs import flattened
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +212,63 @@ def api_handler(desk: Desk, build: Callable[..., Request], names: list[str], doc
 
     call.__doc__ = doc
     return named(call, names)
+
+
+Engines = Mapping[str, ModelSpec | None]
+
+
+def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[..., Any]:
+    """Fill one tab's inputs from a video that was made here.
+
+    Args:
+        mode: the tab's.
+        names: its inputs' names.
+        engines: which model serves which mode.
+
+    Returns:
+        A handler of an mp4's path, for the inputs and a line below them.
+    """
+
+    def fill(file: str) -> tuple[Any, ...]:
+        nothing = [gr.skip()] * len(names)
+        try:
+            wanted, differs = recipe_in(file, engines)
+        except Exception as error:
+            return *nothing, shown(error)
+        if wanted["mode"] != mode:
+            return *nothing, f"This video was made in the {wanted['mode'].capitalize()} tab; restore it there."
+        values = flattened(wanted)
+        return *(values.get(name, gr.skip()) for name in names), " ".join(["Restored.", *differs])
+
+    return fill
+
+
+def restored(file: str | None, engines: Engines, names: Mapping[str, list[str]]) -> dict[str, Any]:
+    """A video's recipe for programs: the endpoint, its fields, and what would differ now.
+
+    Args:
+        file: the path of an mp4 that was made here.
+        engines: which model serves which mode.
+        names: the fields of every mode's endpoint.
+
+    Returns:
+        ``api_name``, ``fields`` to call it with, and ``differs``, a list of sentences.
+    """
+    try:
+        if not file:
+            raise MediaError("file", "nothing", "there is no video to look at", "give an mp4")
+        wanted, differs = recipe_in(file, engines)
+    except Exception as error:
+        raise gr.Error(html.escape(shown(error)), print_exception=False) from None
+    mode = wanted.pop("mode")
+    fields = {k: v for k, v in flattened(wanted).items() if k in names.get(mode, ())}
+    return {"api_name": f"/{mode}_to_video", "fields": fields, "differs": differs}
+
+
+def recipe_in(file: str, engines: Engines) -> tuple[dict[str, Any], list[str]]:
+    """See :func:`wan_core.studio.recipe.restore`; the recipe says which model is asked about."""
+    mode = verify(Path(file)).recipe.get("mode", "")
+    return restore(Path(file), engines.get(mode))
 
 
 def statement(file: str | None) -> dict[str, Any]:

@@ -137,6 +137,14 @@ def _chips(prompt: gr.Textbox, texts: tuple[str, ...]) -> None:
             chip.click(lambda text=text: text, None, prompt, api_visibility="private", queue=False)
 
 
+def flattened(fields: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's fields as the widgets and the API have them: the focal point in two numbers."""
+    flat = {k: v for k, v in fields.items() if k in ORDER}
+    if fields.get("focal_point") is not None:
+        flat["focal_x"], flat["focal_y"] = fields["focal_point"]
+    return flat
+
+
 def request_of(mode: str, fields: dict[str, Any]) -> Request:
     """A tab's values as a request; what was left open stays open.
 

@@ -11,7 +11,7 @@ import gradio as gr
 from wan_core.specs import SPECS, ModelSpec
 from wan_core.types import Request
 from wan_core.ui import stage
-from wan_core.ui.handlers import Desk, api_handler, page_handler, statement
+from wan_core.ui.handlers import Desk, Engines, api_handler, page_handler, restore_handler, restored, statement
 from wan_core.ui.inputs import inputs, request_of
 
 TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
@@ -33,17 +33,19 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
         page.load(
             lambda: _head(specs[0], badge()), None, head, show_progress="hidden", api_visibility="private", queue=False
         )
+        names: dict[str, list[str]] = {}
+        engines = {mode: next((spec for spec in specs if mode in spec.modes), None) for mode in TABS}
         with gr.Tabs():
             for mode, label in TABS.items():
                 with gr.Tab(label, id=mode):
-                    engine = next((spec for spec in specs if mode in spec.modes), None)
+                    engine = engines[mode]
                     if engine is None:
                         gr.Markdown(_absent(mode, specs))
                     else:
                         if engine is not specs[0]:
                             gr.Markdown(_why(mode, engine, specs[0]), elem_classes="plan")
-                        _tab(mode, engine, desk)
-        _verifier()
+                        names[mode] = _tab(mode, engine, desk, engines)
+        _verifier(engines, names)
         page.unload(_stopper(desk))
     page.queue(max_size=32, api_open=False, default_concurrency_limit=16)
     return page
@@ -72,11 +74,18 @@ def _absent(mode: str, specs: Sequence[ModelSpec]) -> str:
     )
 
 
-def _tab(mode: str, spec: ModelSpec, desk: Desk) -> None:
+def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines) -> list[str]:
+    """Lay out and wire one tab; returns its fields."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_classes="card"):
             widgets = inputs(mode, spec)
             go = gr.Button("Generate", variant="primary", elem_classes="make")
+            again = gr.UploadButton("Restore from a video …", file_types=[".mp4"], size="sm", elem_classes="again")
+            told = gr.Markdown("", elem_classes="plan")
+            again.upload(
+                restore_handler(mode, list(widgets), engines), again, [*widgets.values(), told],
+                show_progress="hidden", api_visibility="private", queue=False,
+            )  # fmt: skip
         with gr.Column(scale=8, min_width=320):
             with gr.Column(elem_classes="stage"):
                 view = gr.HTML(stage.empty())
@@ -89,6 +98,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk) -> None:
                 save = gr.DownloadButton("Download", visible=False)
                 line = gr.Markdown("", elem_classes="plan")
     _wire(mode, desk, widgets, go, stop, [view, video, stop, save, line])
+    return list(widgets)
 
 
 def _wire(mode: str, desk: Desk, widgets: dict[str, Any], go: gr.Button, stop: gr.Button, outputs: list[Any]) -> None:
@@ -124,7 +134,12 @@ def _endpoint(mode: str, desk: Desk, names: list[str], widgets: list[Any], read:
     )
 
 
-def _verifier() -> None:
-    """``/verify``: what a video says about its own making."""
+def _verifier(engines: Engines, names: dict[str, list[str]]) -> None:
+    """``/verify``: what a video says about its own making; ``/restore``: how to make it again."""
     file, said = gr.File(visible=False, label="file"), gr.JSON(visible=False)
     gr.Button(visible=False).click(statement, file, said, api_name="verify", concurrency_id="page")
+
+    def recipe(file: str | None) -> dict[str, Any]:
+        return restored(file, engines, names)
+
+    gr.Button(visible=False).click(recipe, file, said, api_name="restore", concurrency_id="page")

@@ -115,6 +115,8 @@ def _encoded(vae: torch.nn.Module, clips: Tensor) -> Tensor:
 class Rows:
     """The encoded training set, centred."""
 
+    behind = 1  # the reference
+
     def __init__(self, seed: int, stats: tuple[Tensor, Tensor] | None) -> None:
         parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
         self.scenes = [_scene(s) for p in parts for s in p["scenes"]]

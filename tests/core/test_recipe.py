@@ -1,0 +1,57 @@
+"""Recipes: what a video says is what it was made from, and what would differ now is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.core.test_provenance import video
+from wan_core.errors import MediaError
+from wan_core.specs import SPECS, ModelSpec
+from wan_core.studio.recipe import recipe_of, restore
+from wan_core.types import Settled, Started
+
+SPEC = SPECS["wan2.2-ti2v-5b"]
+SETTLED = Settled(
+    prompt="a red star; 100 %", negative_prompt="", width=1280, height=704, num_frames=121, num_inference_steps=50,
+    guidance_scale=5.0, guidance_scale_2=5.0, audio_guidance_scale=1.0, image_guidance_scale=1.0, flow_shift=5.0,
+    sampler="unipc", seed=2**53 - 1, fps=24, mode="text", image_fit="crop", focal_point=(0.25, 0.5),
+)  # fmt: skip
+
+
+def told(path: Path, spec: ModelSpec | None = SPEC, **changes: object) -> tuple[dict, list[str]]:
+    recipe = recipe_of(Started(SETTLED, model=SPEC.name)) | changes
+    return restore(video(path / "x.mp4", **recipe), spec)
+
+
+def test_every_choice_comes_back(tmp_path: Path) -> None:
+    fields, differs = told(tmp_path)
+    assert differs == []
+    same = SETTLED.as_json() | {"focal_point": list(SETTLED.focal_point)}
+    assert fields == {k: v for k, v in same.items() if k != "fps"}
+
+
+@pytest.mark.parametrize(("changes", "spec", "words"), [
+    ({"model": "wan2.1-t2v-14b"}, SPEC, "made by wan2.1-t2v-14b"),
+    ({"mode": "image"}, SPEC, "first frame"),
+    ({"mode": "reference"}, SPECS["humo-1.7b"], "voice"),
+    ({"mode": "reference"}, None, "Nothing that is loaded"),
+    ({"version": 99}, SPEC, "newer version"),
+    ({"magic": 1}, SPEC, "Not known here: magic"),
+    ({"fps": 16}, SPEC, "frames a second"),
+    ({}, replace(SPEC, fixed_size=True, recipe=replace(SPEC.recipe, size=(128, 128))), "only makes 128x128"),
+    ({"num_frames": 200}, SPEC, "at most 161 frames"),
+])  # fmt: skip
+def test_what_would_differ_is_told(tmp_path: Path, changes: dict, spec: ModelSpec | None, words: str) -> None:
+    _, differs = told(tmp_path, spec, **changes)
+    assert any(words in sentence for sentence in differs)
+
+
+def test_a_video_without_a_recipe(tmp_path: Path) -> None:
+    path = video(tmp_path / "x.mp4")
+    data = path.read_bytes().replace(b'"prompt"', b'"tpmorp"')
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match="no recipe"):
+        restore(path, SPEC)
