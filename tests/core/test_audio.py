@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.core.test_reference import wav2vec, whisper
 from wan_core.condition import Conditioning
-from wan_core.condition.sound import open_sound, silence
+from wan_core.condition.sound import open_sound
 from wan_core.errors import MediaError
 from wan_core.model import audio
 from wan_core.parts import Material
@@ -141,7 +141,7 @@ def test_s2v_shows_every_frame_what_is_heard_at_it(frames: int, monkeypatch: pyt
     codec = SimpleNamespace(encode=lambda video: torch.zeros(1, 16, (video.shape[2] - 1) // 4 + 1, 8, 8))
     parts = SimpleNamespace(experts=[trunk], codec=codec, hearing=(None, None))
     settled = SimpleNamespace(num_frames=frames, height=64, width=64, guidance_scale=4.5, seed=0)
-    material = Material(settled, [Image.new("RGB", (64, 64))], silence(frames / 16))  # type: ignore[arg-type]
+    material = Material(settled, [Image.new("RGB", (64, 64))], open_sound((16000, np.zeros(frames * 1000, np.float32))))  # type: ignore[arg-type]
     shown: list[float] = []
     shots = speech_shots(parts, Conditioning(torch.zeros(1, 1, 4)), material)  # type: ignore[arg-type]
     made = None

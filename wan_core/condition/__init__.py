@@ -4,7 +4,7 @@ from wan_core.condition.base import Conditioning
 from wan_core.condition.i2v import channel_image, clean_first_frame
 from wan_core.condition.picture import fit, open_picture
 from wan_core.condition.r2v import humo, speech
-from wan_core.condition.sound import Sound, open_sound, silence
+from wan_core.condition.sound import Sound, open_sound
 from wan_core.condition.t2v import text_only
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "humo",
     "open_picture",
     "open_sound",
-    "silence",
     "speech",
     "text_only",
 ]

@@ -43,13 +43,6 @@ class Sound:
         )
 
 
-def silence(seconds: float) -> Sound:
-    """No sound, for so long."""
-    return Sound(
-        np.zeros(round(seconds * SPEECH_RATE), np.float32), np.zeros((round(seconds * FILE_RATE), 2), np.float32)
-    )
-
-
 def open_sound(source: Any, field: str = "audio") -> Sound:
     """Decode a sound.
 

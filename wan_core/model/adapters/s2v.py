@@ -1,7 +1,7 @@
 """Wan2.2-S2V: audio injected after some blocks, a reference and past motion as tokens beside the video.
 
 Everything but the video's own tokens stays as it is over the steps of a clip, so it is computed
-once, as a :class:`Clip`: audio keys, values and norms, reference and motion tokens, pose tokens.
+once, as a :class:`SpeechContext`: audio keys, values and norms, reference and motion tokens, pose tokens.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Injection:
 
 
 @dataclass(frozen=True)
-class Clip(Context):
+class SpeechContext(Context):
     """What does not change over the steps of one clip.
 
     Attributes:
@@ -268,7 +268,7 @@ class S2VDiT(WanDiT):
         reference: Tensor | None = None,
         motion: Tensor | None = None,
         pose: Tensor | None = None,
-    ) -> Clip:
+    ) -> SpeechContext:
         """Compute everything that the steps of one clip share.
 
         Args:
@@ -291,7 +291,7 @@ class S2VDiT(WanDiT):
         posed = self.cond_encoder(pose).flatten(2).transpose(1, 2) + mask[VIDEO]
         still, still_rope = self._still(reference, motion)
         base = super().context(text, image, bias)
-        return Clip(base.pairs, (), self._injections(features, text.dtype), posed, still, still_rope)
+        return SpeechContext(base.pairs, (), self._injections(features, text.dtype), posed, still, still_rope)
 
     def _injections(self, features: Tensor, dtype: torch.dtype) -> tuple[Injection, ...]:
         whole, local = (t.flatten(0, 1).to(dtype) for t in self.hear(features))
@@ -330,7 +330,7 @@ class S2VDiT(WanDiT):
         context: Context | Tokens | None = None,
     ) -> Embedded:
         """The base's, with the clip's tokens behind the video's; they are clean."""
-        assert isinstance(context, Clip)
+        assert isinstance(context, SpeechContext)
         assert context.pose is not None
         assert context.still is not None
         assert context.still_rope is not None
@@ -346,7 +346,7 @@ class S2VDiT(WanDiT):
         layers = tuple(self.config["audio_inject_layers"])
         if number not in layers:
             return x
-        assert isinstance(context, Clip)
+        assert isinstance(context, SpeechContext)
         assert context.pose is not None
         place = layers.index(number)
         injection, attention = context.injections[place], self.audio_injector.injector[place]
