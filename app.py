@@ -63,8 +63,8 @@ def _load(model: str) -> Pipeline:
 
     from wan_core.pipeline import load
 
-    dtype, cache = os.environ.get("WAN_DTYPE"), Path(os.environ.get("WAN_CACHE") or CACHE)
-    return load(model, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, cache)
+    dtype, kept = os.environ.get("WAN_DTYPE"), Path(os.environ.get("WAN_CACHE") or CACHE)
+    return load(model, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, kept)
 
 
 @lru_cache(maxsize=1)

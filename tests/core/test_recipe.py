@@ -23,7 +23,7 @@ SETTLED = Settled(
 
 def told(path: Path, spec: ModelSpec | None = SPEC, **changes: object) -> tuple[dict, list[str]]:
     recipe = recipe_of(Started(SETTLED, model=SPEC.name)) | changes
-    return restore(video(path / "x.mp4", **recipe), spec)
+    return restore(video(path / "x.mp4", **recipe), dict.fromkeys(("text", "image", "reference"), spec))
 
 
 def test_every_choice_comes_back(tmp_path: Path) -> None:
@@ -38,8 +38,9 @@ def test_every_choice_comes_back(tmp_path: Path) -> None:
     ({"mode": "image"}, SPEC, "first frame"),
     ({"mode": "reference"}, SPECS["humo-1.7b"], "voice"),
     ({"mode": "reference"}, None, "Nothing that is loaded"),
-    ({"version": 99}, SPEC, "newer version"),
-    ({"magic": 1}, SPEC, "Not known here: magic"),
+    ({"version": 99}, SPEC, "another version"),
+    ({"magic": 1}, SPEC, "Not understood here: magic"),
+    ({"width": "wide", "focal_point": [1, 2, 3], "num_frames": True}, SPEC, "focal_point, num_frames, width"),
     ({"fps": 16}, SPEC, "frames a second"),
     ({}, replace(SPEC, fixed_size=True, recipe=replace(SPEC.recipe, size=(128, 128))), "only makes 128x128"),
     ({"num_frames": 200}, SPEC, "at most 161 frames"),
@@ -49,9 +50,9 @@ def test_what_would_differ_is_told(tmp_path: Path, changes: dict, spec: ModelSpe
     assert any(words in sentence for sentence in differs)
 
 
-def test_a_video_without_a_recipe(tmp_path: Path) -> None:
-    path = video(tmp_path / "x.mp4")
-    data = path.read_bytes().replace(b'"prompt"', b'"tpmorp"')
-    path.write_bytes(data)
+@pytest.mark.parametrize(
+    "change", [{"prompt": 7}, {"seed": None}, {"mode": ["text"]}, {"mode": "magic"}, {"seed": 1e9}]
+)
+def test_a_video_without_a_recipe(tmp_path: Path, change: dict) -> None:
     with pytest.raises(MediaError, match="no recipe"):
-        restore(path, SPEC)
+        told(tmp_path, **change)

@@ -6,19 +6,46 @@ made, and what made it. Pictures and sounds are not in it.
 
 from __future__ import annotations
 
-from dataclasses import fields
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wan_core.errors import MediaError
 from wan_core.specs import ModelSpec
 from wan_core.studio.provenance import verify
-from wan_core.types import Request, Settled, Started
+from wan_core.types import Started
 
 VERSION = 1
 _MEDIA = {"image": "the first frame", "reference": "the reference pictures and the voice"}
 #: What a recipe says beyond a request's fields.
 _FACTS = {"version", "model", "fps", "mode"}
+Engines = Mapping[str, ModelSpec | None]
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _point(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_number(v) for v in value)
+
+
+#: A request's fields that a recipe holds, and what each must be.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "prompt": _text, "negative_prompt": _text, "width": _whole, "height": _whole, "num_frames": _whole,
+    "num_inference_steps": _whole, "guidance_scale": _number, "guidance_scale_2": _number,
+    "audio_guidance_scale": _number, "image_guidance_scale": _number, "flow_shift": _number, "sampler": _text,
+    "seed": _whole, "image_fit": _text, "focal_point": _point,
+}  # fmt: skip
 
 
 def recipe_of(started: Started) -> dict[str, Any]:
@@ -26,12 +53,14 @@ def recipe_of(started: Started) -> dict[str, Any]:
     return {"version": VERSION, "model": started.model} | started.settled.as_json()
 
 
-def restore(path: Path, spec: ModelSpec | None) -> tuple[dict[str, Any], list[str]]:
+def restore(path: Path, engines: Engines) -> tuple[dict[str, Any], list[str]]:
     """Read a video's recipe back as a request's fields.
+
+    The file may come from anybody: what is not of the kind that a field holds is left out.
 
     Args:
         path: an mp4.
-        spec: the model that would make it now, or None where nothing has its mode.
+        engines: the model that would serve each mode now, or None where nothing does.
 
     Returns:
         Fields of a :class:`Request`, ``mode`` among them, and sentences on what would differ now.
@@ -40,24 +69,24 @@ def restore(path: Path, spec: ModelSpec | None) -> tuple[dict[str, Any], list[st
         MediaError: it is no mp4, or none that was made here.
     """
     recipe = verify(path).recipe
-    known = {f.name for f in fields(Settled)}
-    if not recipe or not {"prompt", "seed", "mode"} <= recipe.keys():
+    wanted = {k: recipe[k] for k, fits in _KINDS.items() if k in recipe and fits(recipe[k])}
+    mode = recipe.get("mode")
+    if not {"prompt", "seed"} <= wanted.keys() or not isinstance(mode, str) or mode not in engines:
         raise MediaError("file", path.name, "it holds no recipe", "give a video made here, not one converted since")
-    wanted = {k: v for k, v in recipe.items() if k in known and k in {f.name for f in fields(Request)}}
     differs = []
-    if recipe.get("version", VERSION) > VERSION:
-        differs.append("It was made by a newer version; what this one does not know is left out.")
-    if odd := sorted(recipe.keys() - known - _FACTS):
-        differs.append(f"Not known here: {', '.join(odd)}.")
-    if recipe["mode"] in _MEDIA:
-        differs.append(f"A recipe does not hold {_MEDIA[recipe['mode']]}; give the same again.")
-    differs += _model_differs(recipe, wanted, spec)
-    return wanted | {"mode": recipe["mode"]}, differs
+    if recipe.get("version") != VERSION:
+        differs.append("It was made by another version; what this one does not know is left out.")
+    if odd := sorted(recipe.keys() - wanted.keys() - _FACTS):
+        differs.append(f"Not understood here: {', '.join(odd)}.")
+    if mode in _MEDIA:
+        differs.append(f"A recipe does not hold {_MEDIA[mode]}; give the same again.")
+    differs += _model_differs(recipe, wanted, mode, engines[mode])
+    return wanted | {"mode": mode}, differs
 
 
-def _model_differs(recipe: dict[str, Any], wanted: dict[str, Any], spec: ModelSpec | None) -> list[str]:
+def _model_differs(recipe: dict[str, Any], wanted: dict[str, Any], mode: str, spec: ModelSpec | None) -> list[str]:
     if spec is None:
-        return [f"Nothing that is loaded makes {recipe['mode']} videos."]
+        return [f"Nothing that is loaded makes {mode} videos."]
     differs = []
     if recipe.get("model", spec.name) != spec.name:
         differs.append(f"It was made by {recipe['model']}; {spec.name} would make it now.")
@@ -65,7 +94,7 @@ def _model_differs(recipe: dict[str, Any], wanted: dict[str, Any], spec: ModelSp
     if spec.fixed_size and size != spec.recipe.size:
         differs.append(f"{spec.name} only makes {spec.recipe.size[0]}x{spec.recipe.size[1]}.")
         wanted["width"], wanted["height"] = spec.recipe.size
-    if isinstance(wanted.get("num_frames"), int) and wanted["num_frames"] > spec.max_frames:
+    if wanted.get("num_frames", 0) > spec.max_frames:
         differs.append(f"{spec.name} makes at most {spec.max_frames} frames.")
         wanted["num_frames"] = spec.max_frames
     if recipe.get("fps", spec.recipe.fps) != spec.recipe.fps:

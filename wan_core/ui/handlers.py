@@ -24,9 +24,8 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from wan_core.errors import MediaError, WanError
-from wan_core.specs import ModelSpec
 from wan_core.studio.provenance import verify
-from wan_core.studio.recipe import restore
+from wan_core.studio.recipe import Engines, restore
 from wan_core.types import Done, Event, Preview, Progress, Request
 from wan_core.ui import stage
 from wan_core.ui.inputs import flattened
@@ -214,9 +213,6 @@ def api_handler(desk: Desk, build: Callable[..., Request], names: list[str], doc
     return named(call, names)
 
 
-Engines = Mapping[str, ModelSpec | None]
-
-
 def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[..., Any]:
     """Fill one tab's inputs from a video that was made here.
 
@@ -232,7 +228,7 @@ def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[.
     def fill(file: str) -> tuple[Any, ...]:
         nothing = [gr.skip()] * len(names)
         try:
-            wanted, differs = recipe_in(file, engines)
+            wanted, differs = restore(Path(file), engines)
         except Exception as error:
             return *nothing, shown(error)
         if wanted["mode"] != mode:
@@ -257,18 +253,12 @@ def restored(file: str | None, engines: Engines, names: Mapping[str, list[str]])
     try:
         if not file:
             raise MediaError("file", "nothing", "there is no video to look at", "give an mp4")
-        wanted, differs = recipe_in(file, engines)
+        wanted, differs = restore(Path(file), engines)
     except Exception as error:
         raise gr.Error(html.escape(shown(error)), print_exception=False) from None
     mode = wanted.pop("mode")
     fields = {k: v for k, v in flattened(wanted).items() if k in names.get(mode, ())}
     return {"api_name": f"/{mode}_to_video", "fields": fields, "differs": differs}
-
-
-def recipe_in(file: str, engines: Engines) -> tuple[dict[str, Any], list[str]]:
-    """See :func:`wan_core.studio.recipe.restore`; the recipe says which model is asked about."""
-    mode = verify(Path(file)).recipe.get("mode", "")
-    return restore(Path(file), engines.get(mode))
 
 
 def statement(file: str | None) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 
 from wan_core.specs import SPECS, ModelSpec
+from wan_core.studio.recipe import Engines
 from wan_core.types import Request
 from wan_core.ui import stage
-from wan_core.ui.handlers import Desk, Engines, api_handler, page_handler, restore_handler, restored, statement
+from wan_core.ui.handlers import Desk, api_handler, page_handler, restore_handler, restored, statement
 from wan_core.ui.inputs import inputs, request_of
 
 TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
