@@ -42,6 +42,7 @@ SHIFT = 6.0  # training leans to high noise, where shape and place are decided; 
 BATCH = 32
 PEAK_MUON, PEAK_ADAM = 3e-3, 1.5e-3  # learning rates
 PLACED_AFTER, PLACE_WEIGHT = (1, 2), 0.15  # blocks after which tokens are asked where they are
+SKETCHED_AFTER, SKETCH_WEIGHT = 3, 0.5  # and after which, what is to be drawn
 CONFIG = {
     "num_attention_heads": 4, "attention_head_dim": 64, "in_channels": train_vae.Z,
     "out_channels": train_vae.Z, "text_dim": 128, "freq_dim": 256, "ffn_dim": 1024, "num_layers": 6,
@@ -83,6 +84,19 @@ def _coverage(cover: Tensor) -> Tensor:
     return torch.cat([first, rest], dim=1) > 0.05
 
 
+def pose(scene: world.Scene) -> Tensor:
+    """What is drawn in every latent frame: centre, radius, angle and shape, (T, 11)."""
+    x, y, radius, angle = world.path(scene).T
+    shape = torch.tensor([float(scene.shape == name) for name in world.SHAPES]).expand(len(x), -1)
+    rows = torch.cat([torch.stack([x, y, radius, angle.sin(), angle.cos()], 1), shape], 1)
+    return per_latent(rows)
+
+
+def per_latent(rows: Tensor) -> Tensor:
+    """Means over the frames that a latent frame stands for. (F, n) to (T, n)."""
+    return torch.cat([rows[:1], rows[1:].unflatten(0, (-1, 4)).mean(1)])
+
+
 class Latents:
     """The encoded training set, centred: a run keeps the statistics it began with.
 
@@ -96,6 +110,7 @@ class Latents:
         parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
         self.scenes = [world.Scene(**s) for p in parts for s in p["scenes"]]
         self.cover = torch.cat([p["cover"] for p in parts])
+        self.poses = torch.stack([pose(scene) for scene in self.scenes])
         raw = torch.cat([p["latents"] for p in parts])
         sample = raw[::7].float()
         self.mean, self.std = stats or (sample.mean((0, 2, 3, 4)), torch.ones(train_vae.Z))
@@ -201,45 +216,64 @@ def look_around(model: WanDiT) -> None:
             norm.weight[rows] = 2.0
 
 
-class Whereabouts(nn.Module):
-    """Tokens are taught where they are, by heads that only training has.
+class Questions(nn.Module):
+    """What tokens are asked along the way, by heads that only training has.
 
     Among noise a token can only work out its place from what is missing at the edges (see
     ``look_around``). Left to itself a trained model did so in its last blocks, and knew the frame in
-    one case of two: with so little of the network left, shapes came out as blobs. Asked for early,
-    places leave the later blocks free for drawing.
+    one case of two: with so little of the network left, shapes came out as blobs. Asked for its place
+    early, and then for what stands where, it has the later blocks free for drawing.
 
     Args:
         model: whose tokens are read.
         grid: tokens in time, height and width.
+        pose: numbers that describe what is to be drawn in a latent frame: its centre x and y first.
     """
 
-    def __init__(self, model: WanDiT, grid: tuple[int, int, int]) -> None:
+    def __init__(self, model: WanDiT, grid: tuple[int, int, int], pose: int) -> None:
         super().__init__()
         dim = model.config["num_attention_heads"] * model.config["attention_head_dim"]
         self.heads = nn.ModuleDict({str(i): nn.Linear(dim, sum(grid)) for i in PLACED_AFTER})
-        self.grid, self._found = grid, []
+        self.sketch = nn.Linear(dim, pose)
+        self.grid, self._found = grid, {}
         model._after = self._note  # what a family would do to the tokens after a block
 
     def _note(self, number: int, x: Tensor, _: object) -> Tensor:
-        if str(number) in self.heads:
+        head = self.sketch if number == SKETCHED_AFTER else self.heads.get_submodule(str(number)) if (
+            number in PLACED_AFTER) else None  # fmt: skip
+        if head is not None:
             with torch.autocast(x.device.type, enabled=False):
-                self._found.append(self.heads[str(number)](F.layer_norm(x.float(), x.shape[-1:])))
+                self._found[number] = head(F.layer_norm(x.float(), x.shape[-1:]))
         return x
 
-    def loss(self) -> Tensor:
-        """Cross-entropy of the last pass, and how often all three coordinates were right."""
+    def loss(self, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """How wrong the last pass's answers are.
+
+        Args:
+            pose: (B, T, pose), T latent frames of the video; those behind it are not asked about.
+
+        Returns:
+            Cross-entropy of places, summed over axes and blocks, and the mean square error of poses,
+            centres measured from each token.
+        """
         axes = torch.meshgrid(*(torch.arange(n) for n in self.grid), indexing="ij")
-        total = torch.zeros(())
-        for logits in self._found:
-            for part, axis in zip(logits.split(self.grid, -1), axes, strict=True):
+        away = pose.new_zeros(())
+        for number in PLACED_AFTER:
+            for part, axis in zip(self._found[number].split(self.grid, -1), axes, strict=True):
                 goal = axis.flatten().to(part.device).expand(part.shape[:2])
-                total = total.to(part) + F.cross_entropy(part.transpose(1, 2), goal)
-        self._found.clear()
-        return total
+                away = away + F.cross_entropy(part.transpose(1, 2), goal)
+        _, high, wide = self.grid
+        frames = pose.shape[1]
+        y, x = ((2 * torch.arange(n, device=pose.device) + 1) / n - 1 for n in (high, wide))
+        own = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)  # (h * w, 2)
+        centre = pose[:, :, None, :2] - own  # (B, T, h * w, 2)
+        rest = pose[:, :, None, 2:].expand(*centre.shape[:3], -1)
+        goal = torch.cat([centre, rest], -1).flatten(1, 2)
+        answer = self._found[SKETCHED_AFTER][:, : frames * high * wide]
+        return away, (answer - goal).square().mean()
 
 
-def optimizers(model: WanDiT, places: Whereabouts) -> list[torch.optim.Optimizer]:
+def optimizers(model: WanDiT, asked: Questions) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for everything else."""
     matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
     chosen = {id(p) for p in matrices}
@@ -247,7 +281,7 @@ def optimizers(model: WanDiT, places: Whereabouts) -> list[torch.optim.Optimizer
     return [
         Muon(matrices, lr=PEAK_MUON),
         torch.optim.AdamW(others, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),
-        torch.optim.AdamW(places.parameters(), lr=PEAK_ADAM, weight_decay=0.0, foreach=True),
+        torch.optim.AdamW(asked.parameters(), lr=PEAK_ADAM, weight_decay=0.0, foreach=True),
     ]
 
 
@@ -270,6 +304,7 @@ def batches(data: Latents, reader: Reader, rng: random.Random) -> Iterator[dict[
         yield {
             "clean": data.values[rows].float(),
             "cover": data.cover[rows],
+            "pose": data.poses[rows],
             "text": text,
             "bias": bias,
             "sigma": levels(BATCH),
@@ -341,32 +376,33 @@ def fit(
             rope_tables.tables(model.config["attention_head_dim"], (frames, 4, 4), "cpu")
     for block in model.blocks:
         block.compile(dynamic=False)
-    places = Whereabouts(model, (data.values.shape[2] + data.behind, 4, 4)).to(device)
-    solvers, ema = optimizers(model, places), Ema(model, 0.999)
+    asked = Questions(model, (data.values.shape[2] + data.behind, 4, 4), data.poses.shape[-1]).to(device)
+    solvers, ema = optimizers(model, asked), Ema(model, 0.999)
     if "optimizers" in state:
         for solver, saved in zip(solvers, state["optimizers"], strict=True):
             solver.load_state_dict(saved)
         ema.shadow, ema.step = state["ema"], state["step"]
-        places.load_state_dict(state["places"])
-    budget, step, recent, lost = Budget(minutes, state["spent"]), state["step"], 1.0, 1.0
+        asked.load_state_dict(state["asked"])
+    budget, step, recent = Budget(minutes, state["spent"]), state["step"], torch.ones(3)
     for batch in batches(data, Reader(), rng):
-        loss = loss_on(model, {k: v.to(device) for k, v in batch.items()})
-        away = places.loss()
-        (loss + PLACE_WEIGHT * away).backward()
+        batch = {k: v.to(device) for k, v in batch.items()}
+        loss = loss_on(model, batch)
+        away, wrong = asked.loss(batch["pose"])
+        (loss + PLACE_WEIGHT * away + SKETCH_WEIGHT * wrong).backward()
         rate = learning_rate(1.0, budget.fraction, step, warmup=150)
         norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM, PEAK_ADAM), strict=True)}, 1.0)
         ema.update(model)
         step += 1
-        recent = 0.98 * recent + 0.02 * float(loss.detach())
-        lost = 0.98 * lost + 0.02 * float(away.detach())
+        recent = 0.98 * recent + 0.02 * torch.stack([loss, away, wrong]).detach().cpu()
         if step % 50 == 0:
-            log.info("dit %d: %.0f s, loss %.4f, places %.3f, |g| %.2f", step, budget.spent, recent, lost, norm)
-            state["curve"].append([step, budget.spent, recent])
+            told = "dit %d: %.0f s, loss %.4f, places %.3f, poses %.4f, |g| %.2f"
+            log.info(told, step, budget.spent, *recent.tolist(), norm)
+            state["curve"].append([step, budget.spent, float(recent[0])])
         if step % 300 == 0 or budget.fraction >= 1:
             state |= {
                 "step": step, "spent": budget.spent, "ema": ema.shadow, "model": model.state_dict(),
                 "optimizers": [s.state_dict() for s in solvers], "mean": data.mean, "std": data.std,
-                "places": places.state_dict(),
+                "asked": asked.state_dict(),
             }  # fmt: skip
             save_state(RUNS / "dit.pt", state)
         if budget.fraction >= 1:

@@ -88,7 +88,7 @@ def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
         if path.exists():
             continue
         rng = random.Random(1000 * seed + part)
-        scenes, latents, people, heard = [], [], [], []
+        scenes, latents, people, heard, poses = [], [], [], [], []
         for _ in range(PART // TAKES):
             some = [world.sample_scene(rng) for _ in range(TAKES)]
             voice = voices.talk(rng, TAKES * SECONDS)  # listened to at once: the encoder always takes 30 seconds
@@ -99,9 +99,10 @@ def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
             tracks = humo_tracks(whisper_states(torch.from_numpy(voice), extractor, ears), first_world.FPS)
             heard += tracks[: TAKES * FRAMES].split(FRAMES)
             scenes += [asdict(s) for s in some]
+            poses += [_pose(s, m) for s, m in zip(some, mouths, strict=True)]
         save_state(path, {
             "scenes": scenes, "latents": torch.cat(latents), "people": torch.cat(people),
-            "heard": torch.stack(heard).half(),
+            "heard": torch.stack(heard).half(), "poses": torch.stack(poses),
         })  # fmt: skip
         log.info("latents: part %d of %d clips", part, len(scenes))
 
@@ -126,7 +127,13 @@ class Rows:
         self.values, self.people = (
             ((x - self.mean.view(shape)) / self.std.view(shape)).bfloat16() for x in (raw, people)
         )
-        self.heard = torch.cat([p["heard"] for p in parts])
+        self.heard, self.poses = (torch.cat([p[k] for p in parts]) for k in ("heard", "poses"))
+
+
+def _pose(scene: world.Scene, mouth: Tensor) -> Tensor:
+    """What is drawn in every latent frame: the head's centre, the mouth, the lids, (T, 5)."""
+    rows = torch.cat([world.path(scene), mouth, world.lids(scene)[:, None]], 1)
+    return train_dit.per_latent(rows)
 
 
 def _scene(data: dict) -> world.Scene:
@@ -158,7 +165,7 @@ def batches(data: Rows, reader: train_dit.Reader, rng: random.Random) -> Iterato
             "clean": data.values[rows].float(), "text": text, "bias": bias,
             "audio": windows * (torch.rand(size, 1, 1, 1, 1) > NO_SOUND),
             "person": people * (torch.rand(size, 1, 1, 1, 1) > NO_REFERENCE),
-            "sigma": train_dit.levels(size),
+            "sigma": train_dit.levels(size), "pose": data.poses[rows],
         }  # fmt: skip
 
 
