@@ -34,7 +34,7 @@ from wan_core.model import rope as rope_tables
 from wan_core.model.dit import WanDiT
 
 M = TypeVar("M", bound=WanDiT)
-CLIPS = 3500
+CLIPS = 3000
 WIDE_SHARE = 0.4
 TEXT_LENGTH = 512
 TRAINED_TEXT = 40  # real tokens kept in training; captions of the world are shorter
