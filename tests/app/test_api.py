@@ -92,11 +92,12 @@ def test_the_same_seed_gives_the_same_file(client: Client) -> None:
     assert np.array_equal(first, second)
 
 
-def test_only_the_two_endpoints_are_public(client: Client) -> None:
+def test_what_is_public(client: Client) -> None:
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
         "/text_to_video",
         "/image_to_video",
         "/verify",
+        "/restore",
     }
 
 

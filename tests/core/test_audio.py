@@ -15,6 +15,7 @@ from tests.core.test_reference import wav2vec, whisper
 from wan_core.condition import Conditioning
 from wan_core.condition.sound import open_sound
 from wan_core.errors import MediaError
+from wan_core.memo import Memo
 from wan_core.model import audio
 from wan_core.parts import Material
 from wan_core.shots import speech_shots
@@ -139,9 +140,10 @@ def test_s2v_shows_every_frame_what_is_heard_at_it(frames: int, monkeypatch: pyt
     monkeypatch.setattr(audio, "s2v_frames", lambda *_: heard)
     trunk = SimpleNamespace(config={"audio_dim": 2})
     codec = SimpleNamespace(encode=lambda video: torch.zeros(1, 16, (video.shape[2] - 1) // 4 + 1, 8, 8))
-    parts = SimpleNamespace(experts=[trunk], codec=codec, hearing=(None, None))
+    parts = SimpleNamespace(experts=[trunk], codec=codec, hearing=(None, None), memo=Memo())
     settled = SimpleNamespace(num_frames=frames, height=64, width=64, guidance_scale=4.5, seed=0)
-    material = Material(settled, [Image.new("RGB", (64, 64))], open_sound((16000, np.zeros(frames * 1000, np.float32))))  # type: ignore[arg-type]
+    silence = open_sound((16000, np.zeros(frames * 1000, np.float32)))
+    material = Material(settled, [Image.new("RGB", (64, 64))], silence)  # type: ignore[arg-type]
     shown: list[float] = []
     shots = speech_shots(parts, Conditioning(torch.zeros(1, 1, 4)), material)  # type: ignore[arg-type]
     made = None
