@@ -239,11 +239,14 @@ class Questions(nn.Module):
         model._after = self._note  # what a family would do to the tokens after a block
 
     def _note(self, number: int, x: Tensor, _: object) -> Tensor:
-        head = self.sketch if number == SKETCHED_AFTER else self.heads.get_submodule(str(number)) if (
-            number in PLACED_AFTER) else None  # fmt: skip
-        if head is not None:
-            with torch.autocast(x.device.type, enabled=False):
-                self._found[number] = head(F.layer_norm(x.float(), x.shape[-1:]))
+        if number == SKETCHED_AFTER:
+            head = self.sketch
+        elif number in PLACED_AFTER:
+            head = self.heads[str(number)]
+        else:
+            return x
+        with torch.autocast(x.device.type, enabled=False):
+            self._found[number] = head(F.layer_norm(x.float(), x.shape[-1:]))
         return x
 
     def loss(self, pose: Tensor) -> tuple[Tensor, Tensor]:
@@ -371,12 +374,12 @@ def fit(
     if "model" in state:
         model.load_state_dict(state["model"], strict="mean" in state)
     model.to(device).train()
+    grid = (data.values.shape[2] + data.behind, 4, 4)
     if device == "cpu":  # before the first call: the tables are shared by all blocks
-        for frames in (9, 10):
-            rope_tables.tables(model.config["attention_head_dim"], (frames, 4, 4), "cpu")
+        rope_tables.tables(model.config["attention_head_dim"], grid, "cpu")
     for block in model.blocks:
         block.compile(dynamic=False)
-    asked = Questions(model, (data.values.shape[2] + data.behind, 4, 4), data.poses.shape[-1]).to(device)
+    asked = Questions(model, grid, data.poses.shape[-1]).to(device)
     solvers, ema = optimizers(model, asked), Ema(model, 0.999)
     if "optimizers" in state:
         for solver, saved in zip(solvers, state["optimizers"], strict=True):
