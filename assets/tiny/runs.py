@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -76,26 +77,31 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Move every weight that has a gradient."""
+        """Move every weight that has a gradient; matrices of one shape go together, which is faster."""
         for group in self.param_groups:
+            momentum, alike = group["momentum"], defaultdict(list)
             for p in (p for p in group["params"] if p.grad is not None):
-                past = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                past.mul_(group["momentum"]).add_(p.grad)
-                move = _orthogonal((p.grad + group["momentum"] * past).flatten(1))
-                size = 0.2 * math.sqrt(max(move.shape))
-                p.add_(move.reshape(p.shape).to(p.dtype), alpha=-group["lr"] * size)
+                alike[p.grad.flatten(1).shape].append(p)
+            for shape, params in alike.items():
+                pasts = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
+                torch._foreach_mul_(pasts, momentum)
+                torch._foreach_add_(pasts, [p.grad for p in params])
+                ahead = [(p.grad + momentum * past).flatten(1) for p, past in zip(params, pasts, strict=True)]
+                size = 0.2 * math.sqrt(max(shape))
+                for p, move in zip(params, _orthogonal(torch.stack(ahead)), strict=True):
+                    p.add_(move.reshape(p.shape).to(p.dtype), alpha=-group["lr"] * size)
 
 
-def _orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, roughly, by five Newton-Schulz steps in bfloat16."""
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest orthogonal matrices, roughly, by five Newton-Schulz steps in bfloat16. (N, m, n)."""
+    x = matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return x.T if tall else x
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.mT if tall else x
 
 
 def learning_rate(peak: float, fraction: float, step: int, *, warmup: int = 100) -> float:

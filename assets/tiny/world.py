@@ -36,6 +36,7 @@ MOTIONS = ("left", "right", "up", "down", "bounce", "spin", "circle", "grow", "s
 BACKGROUNDS = ("black", "gray", "blue sky", "night sky", "grass", "desert")
 SIZES = {"small": 0.31, "medium": 0.40, "big": 0.50}  # radius
 
+JITTER = (0.08, 0.06)  # how far from where its motion looks best a path starts, at most
 GROUNDED = ("grass", "desert")  # backdrops on which an object throws a shadow
 FLOOR = 0.80  # y of the ground under the object
 
@@ -106,11 +107,16 @@ def sample_scene(rng: random.Random, *, held: bool = False, wide: bool = False) 
 def _room(motion: str, wide: bool) -> tuple[float, float]:
     """How far a path may be moved in x and y before the object would leave the frame."""
     if not wide:
-        return 0.08, 0.06
+        return JITTER
     return {
         "left": (0.16, 0.36), "right": (0.16, 0.36), "up": (0.36, 0.16), "down": (0.36, 0.16),
         "bounce": (0.36, 0.08), "circle": (0.16, 0.12),
     }.get(motion, (0.34, 0.30))  # fmt: skip
+
+
+def is_wide(scene: Scene) -> bool:
+    """Whether the scene starts somewhere that ``sample_scene`` only goes to when asked for ``wide``."""
+    return abs(scene.dx) > JITTER[0] or abs(scene.dy) > JITTER[1]
 
 
 def path(scene: Scene) -> Tensor:
