@@ -3,6 +3,8 @@
 Settings: WAN_MODEL, folders or repository ids with commas between them (default: the built-in
 models), of which the first that has a tab's mode serves it; WAN_DEVICE and
 WAN_DTYPE to override what is found; WAN_CACHE, a folder for what need not be computed twice;
+WAN_OUTPUTS, the folder of jobs and videos (default: outputs), WAN_KEEP_DAYS and WAN_KEEP_GB for how
+long and how much of them;
 WAN_C2PA_CERT, WAN_C2PA_KEY and WAN_C2PA_ALG to sign what is made;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
 """
@@ -15,16 +17,19 @@ import spaces  # first: on ZeroGPU it must come before anything that touches CUD
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_core import BUILT_IN, CACHE, Request, WanError
 from wan_core.studio.credentials import Signing, configured
+from wan_core.studio.jobs import Jobs
 from wan_core.studio.produce import produce
-from wan_core.types import Event
-from wan_core.ui.handlers import Desk
+from wan_core.studio.queue import Queue
+from wan_core.studio.work import carry_out
+from wan_core.types import CancelCheck, Event, Kept, Settled
+from wan_core.ui.desk import Desk
 from wan_core.ui.page import build
 from wan_core.ui.theme import STYLE, theme
 from wan_core.weights.describe import describe
@@ -38,6 +43,7 @@ SPEAKER = BUILT_IN / "speaker"
 MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if name.strip()] or [
     str(path) for path in (BUILT_IN, SPEAKER) if (path / "model_index.json").exists()
 ]
+KEEP = {"WAN_KEEP_DAYS": "30", "WAN_KEEP_GB": "20"}
 _loading = threading.Lock()
 
 
@@ -73,16 +79,31 @@ def signer() -> Signing | None:
     return configured(os.environ)
 
 
-def seconds(request: Request, path: Path) -> int:  # noqa: ARG001 - called with what make is called with
+def check(request: Request) -> Settled:
+    """What a request comes to, by the model that will make it."""
+    return pipeline(request.mode).settle(request)
+
+
+def seconds(job: str) -> int:
     """What to ask ZeroGPU for: a minute, and more for more steps and frames."""
-    settled = pipeline(request.mode).settle(request)
+    settled = check(jobs().request(job))
     return 60 + settled.num_inference_steps * settled.num_frames // 40
 
 
 @spaces.GPU(duration=seconds)
-def make(request: Request, path: Path) -> Iterator[Event]:
-    """Make one video on the GPU; closing the iterator stops it."""
-    yield from produce(pipeline(request.mode), request, path, signing=signer())
+def make(job: str) -> None:
+    """Do one job on the GPU; its folder tells how it is coming on and whether to stop."""
+
+    def produced(request: Request, path: Path, cancelled: CancelCheck, kept: Kept) -> Generator[Event, None, None]:
+        return produce(pipeline(request.mode), request, path, cancelled, kept, signer())
+
+    carry_out(jobs(), job, produced)
+
+
+@lru_cache(maxsize=1)
+def jobs() -> Jobs:
+    """All jobs."""
+    return Jobs(Path(os.environ.get("WAN_OUTPUTS", "outputs")).resolve())
 
 
 def badge() -> str:
@@ -111,7 +132,11 @@ def main() -> int:
     import torch  # noqa: F401
 
     threading.Thread(target=badge, daemon=True).start()
-    build(known, badge, Desk(make)).launch(
+    on_loan = bool(os.environ.get("SPACES_ZERO_GPU"))
+    days, gigabytes = (float(os.environ.get(name, default)) for name, default in KEEP.items())
+    queue = Queue(jobs(), make, immediate=on_loan, days=days, gigabytes=gigabytes)
+    queue.start()
+    build(known, badge, Desk(jobs(), queue, check)).launch(
         theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,
         run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
     )  # fmt: skip

@@ -37,10 +37,12 @@ from wan_core.shots import humo_shot, speech_shots
 from wan_core.specs import ModelSpec, family
 from wan_core.types import (
     CancelCheck,
+    Denoised,
     Done,
     Event,
     Frames,
     Geometry,
+    Kept,
     Preview,
     Progress,
     Request,
@@ -113,16 +115,18 @@ class Pipeline:
         """Whether this is an S2V model, which makes clip after clip."""
         return isinstance(self.parts.experts[0], S2VDiT)
 
-    def run(self, request: Request, cancelled: CancelCheck = never) -> Iterator[Event]:
+    def run(self, request: Request, cancelled: CancelCheck = never, kept: Kept | None = None) -> Iterator[Event]:
         """Make one video.
 
         Args:
             request: what to make.
             cancelled: asked between steps and between decoded groups of frames.
+            kept: finished latents of an earlier try at the very same request; these clips are only
+                decoded.
 
         Yields:
-            ``Started`` first, ``Progress`` and ``Preview`` while denoising, ``Frames`` as they are
-            decoded, and ``Done`` last.
+            ``Started`` first, ``Progress`` and ``Preview`` while denoising, ``Denoised``, ``Frames``
+            as they are decoded, and ``Done`` last.
 
         Raises:
             RequestError: before anything is spent.
@@ -136,7 +140,11 @@ class Pipeline:
         shots, recent = self._shots(material), None
         while (shot := _next(shots, recent)) is not None:
             yield Progress("encode", 1, 1, shot.clip, shot.clips)
-            latents = yield from self._denoise(settled, shot, cancelled)
+            if kept is not None and shot.clip in kept:
+                latents = torch.from_numpy(kept[shot.clip])
+            else:
+                latents = yield from self._denoise(settled, shot, cancelled)
+                yield Denoised(latents.float().cpu().numpy(), shot.clip)
             recent = yield from self._decode(shot, latents, cancelled)
         yield Done(settled, time.monotonic() - begin)
 

@@ -6,7 +6,7 @@ latents, C channels, L tokens, U distinct timesteps, S text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +214,19 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Denoised:
+    """One clip's finished latents: kept, they spare the denoising when what comes after fails.
+
+    Attributes:
+        latents: (1, C, T, h, w) float32.
+        clip: which clip of the video.
+    """
+
+    latents: np.ndarray
+    clip: int
+
+
+@dataclass(frozen=True)
 class Frames:
     """Finished frames, in order. pixels: (n, H, W, 3) uint8."""
 
@@ -254,8 +267,9 @@ class Done:
     sync: Sync | None = None
 
 
-Event = Started | Progress | Preview | Frames | Done
+Event = Started | Progress | Preview | Denoised | Frames | Done
 CancelCheck = Callable[[], bool]
+Kept = Mapping[int, "np.ndarray"]  # finished latents by clip, from an earlier try
 
 
 def never() -> bool:

@@ -28,6 +28,7 @@ def served(folder: Path, **settings: str) -> Iterator[str]:
     log_path = folder / "log.txt"
     environment = os.environ | {
         "GRADIO_TEMP_DIR": str(folder / "cache"), "WAN_CACHE": str(folder / "memo"),
+        "WAN_OUTPUTS": str(folder / "outputs"),
         "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
         "NO_PROXY": "localhost,127.0.0.1", **settings,
     }  # fmt: skip

@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[dict, np.ndarray]:
 
 
 def test_text_to_video(client: Client) -> None:
-    video, seed = client.predict(prompt="a red ball", num_inference_steps=4, seed=11, api_name="/text_to_video")
+    video, seed, _ = client.predict(prompt="a red ball", num_inference_steps=4, seed=11, api_name="/text_to_video")
     meta, frames = read(video_of(video))
     assert seed == 11
     assert (meta["codec"], meta["size"], meta["fps"]) == ("h264", (128, 128), 16.0)
@@ -39,11 +39,11 @@ def test_text_to_video(client: Client) -> None:
 
 
 def test_a_video_tells_how_to_make_it_again(client: Client, tmp_path: Path) -> None:
-    made, _ = client.predict(prompt="a blue ring circling", num_inference_steps=3, seed=5, api_name="/text_to_video")
+    made, *_ = client.predict(prompt="a blue ring circling", num_inference_steps=3, seed=5, api_name="/text_to_video")
     recipe = client.predict(file=handle_file(str(video_of(made))), api_name="/restore")
     assert recipe["api_name"] == "/text_to_video"
     assert recipe["differs"] == []
-    again, seed = client.predict(**recipe["fields"], api_name=recipe["api_name"])
+    again, seed, _ = client.predict(**recipe["fields"], api_name=recipe["api_name"])
     assert seed == 5
     assert video_of(again).read_bytes() == video_of(made).read_bytes()
     text = tmp_path / "x.mp4"
@@ -53,7 +53,7 @@ def test_a_video_tells_how_to_make_it_again(client: Client, tmp_path: Path) -> N
 
 
 def test_image_to_video_starts_on_the_image(client: Client, photo: Path) -> None:
-    video, _ = client.predict(
+    video, *_ = client.predict(
         prompt="moving right", image=handle_file(photo), num_inference_steps=4, seed=1, api_name="/image_to_video"
     )
     _, frames = read(video_of(video))
@@ -96,13 +96,17 @@ def test_what_is_public(client: Client) -> None:
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
         "/text_to_video",
         "/image_to_video",
+        "/status",
+        "/result",
+        "/cancel",
+        "/retry",
         "/verify",
         "/restore",
     }
 
 
 def test_verify_tells_what_a_video_says_of_itself(client: Client, tmp_path: Path) -> None:
-    video, seed = client.predict(prompt="a red ball", num_inference_steps=2, num_frames=5, api_name="/text_to_video")
+    video, seed, _ = client.predict(prompt="a red ball", num_inference_steps=2, num_frames=5, api_name="/text_to_video")
     said = client.predict(file=handle_file(str(video_of(video))), api_name="/verify")
     assert said["ai_generated"]
     assert said["recipe"]["seed"] == seed

@@ -64,7 +64,7 @@ def test_errors_are_words_on_the_stage(page: Page) -> None:
 
 def test_a_video_brings_its_settings_back(page: Page, app: str, tmp_path: Path) -> None:
     client = Client(app, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
-    made, _ = client.predict(prompt="黄色い星が回る", num_inference_steps=3, seed=12, api_name="/text_to_video")
+    made, *_ = client.predict(prompt="黄色い星が回る", num_inference_steps=3, seed=12, api_name="/text_to_video")
     path = str(made["video"] if isinstance(made, dict) else made)
     page.locator("input[type=file][accept*=mp4]").first.set_input_files(path)
     expect(page.get_by_text("Restored.").first).to_be_visible(timeout=MINUTE)

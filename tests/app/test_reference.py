@@ -16,7 +16,10 @@ from tests.app.test_api import video_of
 from tests.core.test_audio import wav
 from tests.core.test_reference import checkpoint, probe
 from wan_core.specs import SPECS
-from wan_core.ui.handlers import Desk
+from wan_core.studio.jobs import Jobs
+from wan_core.studio.queue import Queue
+from wan_core.types import Request, Settled
+from wan_core.ui.desk import Desk
 from wan_core.ui.page import build
 
 MINUTE = 60_000
@@ -93,8 +96,13 @@ def test_models_without_the_mode_name_those_that_have_it(app: str, browser: Brow
     page.close()
 
 
-def test_models_share_the_tabs_and_the_page_says_which_makes_what() -> None:
-    page = build((SPECS["wan2.2-ti2v-5b"], SPECS["humo-1.7b"]), lambda: "", Desk(lambda *_: iter(())))
+def test_models_share_the_tabs_and_the_page_says_which_makes_what(tmp_path: Path) -> None:
+    def check(request: Request) -> Settled:
+        raise AssertionError(request)
+
+    jobs = Jobs(tmp_path)
+    desk = Desk(jobs, Queue(jobs, lambda _: None), check)
+    page = build((SPECS["wan2.2-ti2v-5b"], SPECS["humo-1.7b"]), lambda: "", desk)
     config = page.get_config_file()
     words = " ".join(str(c["props"].get("value")) for c in config["components"])
     assert "Made by humo-1.7b, because wan2.2-ti2v-5b has no reference mode." in words
@@ -104,7 +112,7 @@ def test_models_share_the_tabs_and_the_page_says_which_makes_what() -> None:
 
 def test_a_picture_and_a_voice_make_a_video_with_sound(client: Client, photo: Path, tmp_path: Path) -> None:
     voice = wav(tmp_path / "voice.wav", 22050, 2, 0.6)
-    video, seed = client.predict(
+    video, seed, _ = client.predict(
         prompt="a red star", reference=handle_file(str(photo)), audio=handle_file(str(voice)), width=64, height=64,
         num_inference_steps=2, seed=4, api_name="/reference_to_video",
     )  # fmt: skip

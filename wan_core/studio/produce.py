@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +12,25 @@ from wan_core.studio.credentials import Signing
 from wan_core.studio.media import VideoWriter, check_output
 from wan_core.studio.recipe import recipe_of
 from wan_core.studio.sync import SyncMeter
-from wan_core.types import CancelCheck, Done, Event, Frames, Request, Started, never
+from wan_core.types import CancelCheck, Done, Event, Frames, Kept, Request, Started, never
 
 
 class Runner(Protocol):
     """What a job needs of a pipeline."""
 
-    def run(self, request: Request, cancelled: CancelCheck = never) -> Iterator[Event]:
+    def run(self, request: Request, cancelled: CancelCheck = never, kept: Kept | None = None) -> Iterator[Event]:
         """Make one video."""
         ...
 
 
 def produce(
-    pipe: Runner, request: Request, path: Path, cancelled: CancelCheck = never, signing: Signing | None = None
-) -> Iterator[Event]:
+    pipe: Runner,
+    request: Request,
+    path: Path,
+    cancelled: CancelCheck = never,
+    kept: Kept | None = None,
+    signing: Signing | None = None,
+) -> Generator[Event, None, None]:
     """Make one video and write it.
 
     Args:
@@ -33,11 +38,12 @@ def produce(
         request: what to make.
         path: the mp4 to write; it exists when ``Done`` is yielded, and never half-written.
         cancelled: asked between steps and between decoded groups of frames.
+        kept: finished latents of an earlier try.
         signing: who signs the video; None leaves it unsigned.
 
     Yields:
-        Every event of the pipeline but the frames themselves; ``Done`` tells how well the picture
-        follows the sound.
+        Every event of the pipeline, frames after they were written; ``Done`` tells how well the
+        picture follows the sound.
 
     Raises:
         WanError: bad input, cancellation, or no room for the file.
@@ -47,7 +53,7 @@ def produce(
     writer: VideoWriter | None = None
     meter: SyncMeter | None = None
     with ExitStack() as open_files:  # an error or a close in the middle discards the file
-        for event in pipe.run(request, cancelled):
+        for event in pipe.run(request, cancelled, kept):
             match event:
                 case Started():
                     started = event
@@ -60,7 +66,6 @@ def produce(
                     writer.write(pixels)
                     if meter is not None:
                         meter.add(pixels)
-                    continue
                 case Done():
                     open_files.close()
                     if meter is not None:

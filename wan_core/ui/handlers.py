@@ -1,171 +1,119 @@
-"""Widgets to requests, events to widgets; the work itself runs in a thread of its own.
-
-Gradio closes a handler on the event loop, where waiting would freeze every visitor. So the handler
-only passes messages: a worker thread drives the pipeline and looks at a stop flag after each event.
-"""
+"""Widgets to requests, and what a job says of itself to widgets."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import html
 import inspect
-import logging
-import threading
-import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from wan_core.errors import MediaError, WanError
+from wan_core.studio.jobs import Status
 from wan_core.studio.provenance import verify
 from wan_core.studio.recipe import Engines, restore
-from wan_core.types import Done, Event, Preview, Progress, Request
+from wan_core.types import Request
 from wan_core.ui import stage
+from wan_core.ui.desk import Desk, shown
 from wan_core.ui.inputs import flattened
 
-log = logging.getLogger(__name__)
+#: A tab's outputs, in order; the last is the id of the job that they show.
+FIELDS = ("view", "video", "stop", "again", "save", "line", "job")
+Scene = tuple[Any, ...]
 
-Produce = Callable[[Request, Path], Iterator[Event]]
-FAULT = "Something went wrong here, not with what you asked for. Please try again."
 
-
-@dataclass
-class Desk:
-    """Hands requests to the model, one at a time, and remembers whom to stop.
+class Tab:
+    """What one tab shows of a job.
 
     Args:
-        produce: makes one video at a path and yields events; closing it stops the work.
-    """
-
-    produce: Produce
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    flags: dict[str, set[threading.Event]] = field(default_factory=dict)
-
-    def stop(self, session: str | None) -> None:
-        """Stop everything a visitor has running."""
-        for flag in list(self.flags.get(session or "", ())):
-            flag.set()
-
-    async def events(self, request: Request, path: Path, session: str | None) -> AsyncGenerator[Event, None]:
-        """Run one request in a worker thread.
-
-        Raises:
-            WanError: as the pipeline raised it.
-        """
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
-        flag = threading.Event()
-        mine = self.flags.setdefault(session or "", set())
-        mine.add(flag)
-
-        def put(item: Event | BaseException | None) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
-
-        # the context carries Gradio's request, which ZeroGPU bills by
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._work, request, path, flag, put), daemon=True).start()
-        try:
-            while (item := await queue.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            flag.set()
-            mine.discard(flag)
-            if not mine:
-                self.flags.pop(session or "", None)
-
-    def _work(
-        self, request: Request, path: Path, flag: threading.Event, put: Callable[[Event | BaseException | None], None]
-    ) -> None:
-        try:
-            while not self.lock.acquire(timeout=0.2):
-                if flag.is_set():  # stopped while someone else's video was being made
-                    put(None)
-                    return
-            try:  # the lock is freed only when the work has truly ended
-                events = self.produce(request, path)
-                for event in events:
-                    if flag.is_set() and not isinstance(event, Done):
-                        events.close()  # type: ignore[attr-defined] - produce is a generator
-                        break
-                    put(event)
-            finally:
-                self.lock.release()
-            put(None)
-        except BaseException as error:
-            put(error)
-
-
-def new_path() -> Path:
-    """A place for one video that nobody can guess and that Gradio's cache sweeper knows."""
-    folder = Path(get_upload_folder()) / uuid.uuid4().hex
-    folder.mkdir(parents=True)
-    return folder / "video.mp4"
-
-
-def shown(error: BaseException) -> str:
-    """What a visitor is told of an error: ours as it is, anything else without its words."""
-    if isinstance(error, WanError):
-        return str(error)
-    log.error("a generation failed", exc_info=error)
-    return FAULT
-
-
-def page_handler(desk: Desk, build: Callable[..., Request], names: list[str]) -> Callable[..., Any]:
-    """The Generate button of one tab.
-
-    Args:
-        desk: runs requests.
+        desk: takes orders.
+        mode: the tab's.
         build: makes a request from the tab's inputs.
         names: the inputs' names.
-
-    Returns:
-        A handler yielding (stage, video, cancel button, download button, seed line).
     """
 
-    async def generate(*inputs: Any) -> AsyncIterator[tuple[Any, ...]]:
-        *values, visitor = inputs
+    def __init__(self, desk: Desk, mode: str, build: Callable[..., Request], names: list[str]) -> None:
+        self.desk, self.mode, self.build, self.names = desk, mode, build, names
 
-        def show(view: str, busy: bool = True) -> tuple[Any, ...]:
-            return (gr.HTML(view, visible=True), gr.Video(value=None, visible=False), gr.Button(visible=busy),
-                    gr.DownloadButton(visible=False), "")  # fmt: skip
+    def generate(self) -> Callable[..., Any]:
+        """The Generate button: inputs and the visitor's token to scenes."""
 
-        yield show(stage.waiting())
-        path, picture, begin, done = new_path(), None, None, None
-        try:
-            async with aclosing(desk.events(build(*values), path, visitor.session_hash)) as events:
-                async for event in events:
-                    match event:
-                        case Preview():
-                            picture = stage.preview(event)
-                        case Progress():
-                            if event.phase == "denoise" and begin is None:
-                                begin = time.monotonic()
-                            yield show(stage.working(event, picture, _left(event, begin)))
-                        case Done():
-                            done = event
-        except Exception as error:
-            yield show(stage.failed(shown(error)), busy=False)
-            return
-        if done is None:
-            yield show(stage.stopped(), busy=False)
-            return
-        made = done.settled
-        line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
-        if done.sync is not None:
-            line += f" · {done.sync}"
-        yield (gr.HTML(visible=False), gr.Video(value=str(path), visible=True), gr.Button(visible=False),
-               gr.DownloadButton(value=str(path), visible=True), line)  # fmt: skip
+        async def handler(*inputs: Any) -> AsyncIterator[Scene]:
+            *values, visitor, _ = inputs
+            yield _scene(stage.waiting(0), busy=False)
+            try:
+                job = await self.desk.submit(lambda: self.build(*values), visitor or "")
+            except Exception as error:
+                yield _scene(stage.failed(shown(error)))
+                return
+            async for scene in self._follow(job):
+                yield scene
 
-    return named(generate, names)
+        return named(handler, [*self.names, "visitor"])
+
+    def follow(self) -> Callable[..., Any]:
+        """A page that was opened again: the id of its last job to scenes, if it is this tab's."""
+
+        async def handler(job: str) -> AsyncIterator[Scene]:
+            try:
+                mine = bool(job) and self.desk.jobs.card(job).mode == self.mode
+            except WanError:
+                mine = False  # swept meanwhile: the page begins empty
+            if not mine:
+                yield (gr.skip(),) * len(FIELDS)
+                return
+            async for scene in self._follow(job):
+                yield scene
+
+        return handler
+
+    def again(self) -> Callable[..., Any]:
+        """The Try again button."""
+
+        async def handler(job: str) -> AsyncIterator[Scene]:
+            try:
+                await self.desk.again(job)
+            except Exception as error:
+                yield _scene(stage.failed(shown(error)))
+                return
+            async for scene in self._follow(job):
+                yield scene
+
+        return handler
+
+    async def _follow(self, job: str) -> AsyncGenerator[Scene, None]:
+        picture, seen = None, 0
+        async with aclosing(self.desk.watch(job)) as statuses:
+            async for status, ahead in statuses:
+                if status.previews > seen:
+                    seen, found = status.previews, self.desk.picture(job, "preview.webp")
+                    picture = stage.data_uri(found) if found else None
+                yield self._shown(job, status, ahead, picture)
+
+    def _shown(self, job: str, status: Status, ahead: int, picture: str | None) -> Scene:
+        match status.phase:
+            case "queued":
+                return _scene(stage.waiting(ahead), job, busy=True)
+            case "done":
+                path = str(self.desk.hand_out(job))
+                return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
+                        gr.Button(visible=False), gr.DownloadButton(value=path, visible=True), status.message,
+                        job)  # fmt: skip
+            case "stopped":
+                return _scene(stage.stopped(), job, again=True)
+            case "failed":
+                return _scene(stage.failed(status.message), job, again=True)
+        return _scene(stage.working(status, picture), job, busy=True)
+
+
+def _scene(view: str, job: str = "", *, busy: bool = False, again: bool = False) -> Scene:
+    """Everything but a finished video."""
+    return (gr.HTML(view, visible=True), gr.Video(value=None, visible=False), gr.Button(visible=busy),
+            gr.Button(visible=again), gr.DownloadButton(visible=False), "", job)  # fmt: skip
 
 
 def named(handler: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
@@ -186,31 +134,55 @@ def named(handler: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
     return handler
 
 
-def _left(event: Progress, begin: float | None) -> float | None:
-    if event.phase != "denoise" or begin is None or event.step < 2:
-        return None
-    return (time.monotonic() - begin) / (event.step - 1) * (event.of - event.step)
+# --- programs ---------------------------------------------------------------------------------
 
 
 def api_handler(desk: Desk, build: Callable[..., Request], names: list[str], doc: str) -> Callable[..., Any]:
-    """The same for programs: the video's path and its seed, or a ``gr.Error`` fit to be shown."""
+    """The same for programs: the job's id at once; the video, its seed and the id in the end."""
 
-    async def call(*inputs: Any) -> tuple[str, int]:
+    async def call(*inputs: Any) -> AsyncIterator[tuple[str | None, int | None, str]]:
         *values, visitor = inputs
-        path, done = new_path(), None
         try:
-            async with aclosing(desk.events(build(*values), path, visitor.session_hash)) as events:
-                async for event in events:
-                    if isinstance(event, Done):
-                        done = event
+            job = await desk.submit(lambda: build(*values), visitor.session_hash or "")
         except Exception as error:
-            raise gr.Error(html.escape(shown(error)), print_exception=False) from None
-        if done is None:
-            raise gr.Error("Stopped.", print_exception=False)
-        return str(path), done.settled.seed
+            raise refused(error) from None
+        yield None, None, job
+        async with aclosing(desk.watch(job)) as statuses:
+            async for _ in statuses:
+                pass
+        yield *result(desk, job), job
 
     call.__doc__ = doc
     return named(call, names)
+
+
+def result(desk: Desk, job: str) -> tuple[str, int]:
+    """A finished job's video and seed; errors are fit to be shown."""
+    try:
+        status = desk.jobs.status(job)
+        if status.phase == "done":
+            return str(desk.hand_out(job)), status.seed
+    except Exception as error:
+        raise refused(error) from None
+    if status.phase == "failed":
+        raise gr.Error(html.escape(status.message), print_exception=False)
+    raise gr.Error("Stopped." if status.ended else "Not finished yet.", print_exception=False)
+
+
+def progress(desk: Desk, job: str) -> dict[str, Any]:
+    """How far a job is: the fields of :class:`wan_core.studio.jobs.Status`, and how many come first."""
+    try:
+        return asdict(desk.jobs.status(job)) | {"ahead": desk.jobs.ahead(job)}
+    except Exception as error:
+        raise refused(error) from None
+
+
+def refused(error: Exception) -> gr.Error:
+    """An error as programs get it."""
+    return gr.Error(html.escape(shown(error)), print_exception=False)
+
+
+# --- what a video says ------------------------------------------------------------------------
 
 
 def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[..., Any]:
@@ -255,7 +227,7 @@ def restored(file: str | None, engines: Engines, names: Mapping[str, list[str]])
             raise MediaError("file", "nothing", "there is no video to look at", "give an mp4")
         wanted, differs = restore(Path(file), engines)
     except Exception as error:
-        raise gr.Error(html.escape(shown(error)), print_exception=False) from None
+        raise refused(error) from None
     mode = wanted.pop("mode")
     fields = {k: v for k, v in flattened(wanted).items() if k in names.get(mode, ())}
     return {"api_name": f"/{mode}_to_video", "fields": fields, "differs": differs}
@@ -275,4 +247,4 @@ def statement(file: str | None) -> dict[str, Any]:
             raise MediaError("file", "nothing", "there is no video to look at", "give an mp4")
         return asdict(verify(Path(file)))
     except Exception as error:
-        raise gr.Error(html.escape(shown(error)), print_exception=False) from None
+        raise refused(error) from None

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from wan_core.errors import WanError
 from wan_core.specs import SPECS, ModelSpec
 from wan_core.studio.recipe import Engines
 from wan_core.types import Request
 from wan_core.ui import stage
-from wan_core.ui.handlers import Desk, api_handler, page_handler, restore_handler, restored, statement
+from wan_core.ui.desk import Desk
+from wan_core.ui.handlers import (
+    FIELDS,
+    Tab,
+    api_handler,
+    progress,
+    refused,
+    restore_handler,
+    restored,
+    result,
+    statement,
+)
+from wan_core.ui.history import ARRIVE, REMEMBER, strip
 from wan_core.ui.inputs import inputs, request_of
 
 TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
@@ -36,7 +50,9 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
         )
         names: dict[str, list[str]] = {}
         engines = {mode: next((spec for spec in specs if mode in spec.modes), None) for mode in TABS}
-        with gr.Tabs():
+        _jobs(desk)  # first: the page's own Cancel would take the name
+        visit = _Visit(desk)
+        with gr.Tabs() as tabs:
             for mode, label in TABS.items():
                 with gr.Tab(label, id=mode):
                     engine = engines[mode]
@@ -45,11 +61,45 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
                     else:
                         if engine is not specs[0]:
                             gr.Markdown(_why(mode, engine, specs[0]), elem_classes="plan")
-                        names[mode] = _tab(mode, engine, desk, engines)
+                        names[mode] = _tab(mode, engine, desk, engines, visit)
+        visit.arrive(page, tabs)
         _verifier(engines, names)
-        page.unload(_stopper(desk))
-    page.queue(max_size=32, api_open=False, default_concurrency_limit=16)
+    page.queue(max_size=64, api_open=False, default_concurrency_limit=None)
     return page
+
+
+class _Visit:
+    """What the page knows of its visitor: a token, the job to come back to, the strip of videos."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.token = gr.Textbox(visible="hidden", label="visitor")
+        self.asked = gr.Textbox(visible="hidden", label="job")
+        self.strip = gr.HTML(render=False)
+        self.returns: list[tuple[Any, list[Any]]] = []  # a handler and outputs per tab
+
+    def arrive(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
+        """When the page opens, go back to where the visitor was."""
+        self.strip.render()
+        here = page.load(None, None, [self.asked, self.token], js=ARRIVE, api_visibility="private")
+        here.then(self._place, self.asked, tabs, show_progress="hidden", api_visibility="private")
+        self.recall(here)
+        for handler, outputs in self.returns:
+            shown = here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
+            self.recall(shown)
+
+    def recall(self, event: Any) -> None:
+        """After an event, show the strip anew."""
+        event.then(
+            lambda token: strip(self.desk.jobs, token), self.token, self.strip,
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+
+    def _place(self, job: str) -> Any:
+        try:
+            return gr.Tabs(selected=self.desk.jobs.card(job).mode) if job else gr.skip()
+        except WanError:
+            return gr.skip()
 
 
 def _head(spec: ModelSpec, badge: str) -> str:
@@ -75,16 +125,16 @@ def _absent(mode: str, specs: Sequence[ModelSpec]) -> str:
     )
 
 
-def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines) -> list[str]:
+def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: _Visit) -> list[str]:
     """Lay out and wire one tab; returns its fields."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_classes="card"):
             widgets = inputs(mode, spec)
             go = gr.Button("Generate", variant="primary", elem_classes="make")
-            again = gr.UploadButton("Restore from a video …", file_types=[".mp4"], size="sm", elem_classes="again")
+            refill = gr.UploadButton("Restore from a video …", file_types=[".mp4"], size="sm", elem_classes="again")
             told = gr.Markdown("", elem_classes="plan")
-            again.upload(
-                restore_handler(mode, list(widgets), engines), again, [*widgets.values(), told],
+            refill.upload(
+                restore_handler(mode, list(widgets), engines), refill, [*widgets.values(), told],
                 show_progress="hidden", api_visibility="private", queue=False,
             )  # fmt: skip
         with gr.Column(scale=8, min_width=320):
@@ -95,52 +145,97 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines) -> list[str]:
                     buttons=[], height=420,
                 )  # fmt: skip
                 stop = gr.Button("Cancel", visible=False, elem_classes="stop")
+                again = gr.Button("Try again", visible=False, elem_classes="stop")
             with gr.Row(elem_classes="after"):
                 save = gr.DownloadButton("Download", visible=False)
                 line = gr.Markdown("", elem_classes="plan")
-    _wire(mode, desk, widgets, go, stop, [view, video, stop, save, line])
+            job = gr.Textbox(visible="hidden", label="job")
+    shown = _Shown(view, video, stop, again, save, line, job)
+    _wire(mode, desk, widgets, go, shown, visit)
     return list(widgets)
 
 
-def _wire(mode: str, desk: Desk, widgets: dict[str, Any], go: gr.Button, stop: gr.Button, outputs: list[Any]) -> None:
-    names, order = list(widgets), list(widgets.values())
+@dataclass(frozen=True)
+class _Shown:
+    """A tab's outputs, in the order of ``handlers.FIELDS``."""
+
+    view: gr.HTML
+    video: gr.Video
+    stop: gr.Button
+    again: gr.Button
+    save: gr.DownloadButton
+    line: gr.Markdown
+    job: gr.Textbox
+
+    def widgets(self) -> list[Any]:
+        """As Gradio wants them."""
+        return [getattr(self, name) for name in FIELDS]
+
+
+def _wire(mode: str, desk: Desk, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit: _Visit) -> None:
+    names, order, outputs = list(widgets), list(widgets.values()), shown.widgets()
 
     def read(*values: Any) -> Request:
         return request_of(mode, dict(zip(names, values, strict=True)))
 
-    gr.on(
-        [go.click, widgets["prompt"].submit], page_handler(desk, read, names), order, outputs,
-        show_progress="hidden", api_visibility="private", concurrency_id="page", concurrency_limit=16,
-    )  # fmt: skip
-    stop.click(_stopper(desk), None, None, api_visibility="private", queue=False)
+    tab, quiet = Tab(desk, mode, read, names), {"show_progress": "hidden", "api_visibility": "private"}
+    made = gr.on([go.click, widgets["prompt"].submit], tab.generate(), [*order, visit.token], outputs, **quiet)
+    visit.recall(made)
+    visit.recall(shown.again.click(tab.again(), shown.job, outputs, **quiet))
+    shown.stop.click(desk.cancel, shown.job, None, **quiet)
+    shown.job.change(None, shown.job, None, js=REMEMBER, api_visibility="private")
+    visit.returns.append((tab.follow(), outputs))
     _endpoint(mode, desk, names, order, read)
 
 
-def _stopper(desk: Desk) -> Any:
-    """A handler that stops what its visitor has running."""
-
-    def stop(request: gr.Request) -> None:
-        desk.stop(request.session_hash)
-
-    return stop
-
-
 def _endpoint(mode: str, desk: Desk, names: list[str], widgets: list[Any], read: Any) -> None:
-    """The same request for programs: ``/text_to_video`` and ``/image_to_video``."""
+    """The same request for programs: ``/text_to_video`` and its like."""
     call = api_handler(desk, read, names, f"Make a video in {mode} mode; the fields are wan_core.Request's.")
-    trigger = gr.Button(visible=False)
     video, seed = gr.Video(label="video", visible=False), gr.Number(label="seed", visible=False, precision=0)
-    trigger.click(
-        call, widgets, [video, seed], api_name=f"{mode}_to_video", concurrency_id="page", concurrency_limit=16
-    )
+    job = gr.Textbox(label="job", visible=False)
+    gr.Button(visible=False).click(call, widgets, [video, seed, job], api_name=f"{mode}_to_video")
+
+
+def _jobs(desk: Desk) -> None:
+    """``/status``, ``/result``, ``/cancel`` and ``/retry``: a job by its id, from anywhere."""
+    job, said = gr.Textbox(visible=False, label="job"), gr.JSON(visible=False)
+    video, seed = gr.Video(label="video", visible=False), gr.Number(label="seed", visible=False, precision=0)
+
+    def status(job: str) -> dict[str, Any]:
+        """How far a job is."""
+        return progress(desk, job)
+
+    def finished(job: str) -> tuple[str, int]:
+        """A finished job's video and seed."""
+        return result(desk, job)
+
+    async def cancel(job: str) -> dict[str, Any]:
+        """Stop a job at its next step."""
+        return await act(desk.cancel, job)
+
+    async def retry(job: str) -> dict[str, Any]:
+        """Run a job that failed or was stopped once more."""
+        return await act(desk.again, job)
+
+    async def act(what: Callable[[str], Awaitable[None]], job: str) -> dict[str, Any]:
+        try:
+            await what(job)
+        except Exception as error:
+            raise refused(error) from None
+        return progress(desk, job)
+
+    for name, call, outputs in (
+        ("status", status, said), ("result", finished, [video, seed]), ("cancel", cancel, said), ("retry", retry, said),
+    ):  # fmt: skip
+        gr.Button(visible=False).click(call, job, outputs, api_name=name)
 
 
 def _verifier(engines: Engines, names: dict[str, list[str]]) -> None:
     """``/verify``: what a video says about its own making; ``/restore``: how to make it again."""
     file, said = gr.File(visible=False, label="file"), gr.JSON(visible=False)
-    gr.Button(visible=False).click(statement, file, said, api_name="verify", concurrency_id="page")
+    gr.Button(visible=False).click(statement, file, said, api_name="verify")
 
     def recipe(file: str | None) -> dict[str, Any]:
         return restored(file, engines, names)
 
-    gr.Button(visible=False).click(recipe, file, said, api_name="restore", concurrency_id="page")
+    gr.Button(visible=False).click(recipe, file, said, api_name="restore")

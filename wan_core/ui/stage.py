@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 
-import numpy as np
-from PIL import Image
-
-from wan_core.types import Preview, Progress
+from wan_core.studio.jobs import Status
 
 PHASES = {"encode": "Reading the prompt", "denoise": "Denoising", "decode": "Decoding"}
 
@@ -19,14 +15,15 @@ def empty() -> str:
     return _view('<div class="quiet">Your video appears here.</div>')
 
 
-def waiting() -> str:
-    """In the queue, or the model is busy with someone else's video."""
-    return _view('<div class="quiet">Waiting for the model …</div>')
+def waiting(ahead: int) -> str:
+    """In the queue, behind so many others."""
+    place = "" if not ahead else f"<br>{ahead} video{'s' if ahead > 1 else ''} before yours"
+    return _view(f'<div class="quiet">Waiting for the model …{place}</div>')
 
 
 def stopped() -> str:
     """The user cancelled."""
-    return _view('<div class="quiet">Stopped. Nothing was kept.</div>')
+    return _view('<div class="quiet">Stopped.</div>')
 
 
 def failed(message: str) -> str:
@@ -34,31 +31,27 @@ def failed(message: str) -> str:
     return _view(f'<div class="fault" role="alert"><b>This cannot be made yet</b>{html.escape(message)}</div>')
 
 
-def working(progress: Progress, picture: str | None, seconds_left: float | None) -> str:
+def working(status: Status, picture: str | None) -> str:
     """A phase, its step, and the preview so far.
 
     Args:
-        progress: where the work is.
-        picture: a data URI from :func:`preview`, or None.
-        seconds_left: an estimate, or None while there is none.
+        status: where the work is.
+        picture: a data URI, or None.
     """
-    words = PHASES[progress.phase]
-    if progress.phase == "denoise":
-        words += f", step {progress.step} of {progress.of}"
-    left = "" if seconds_left is None else f"{seconds_left:.0f} s left"
+    words = PHASES[status.phase]
+    if status.phase == "denoise":
+        words += f", step {status.step} of {status.of}"
+    left = "" if status.seconds_left is None else f"{status.seconds_left:.0f} s left"
     image = f'<img src="{picture}" alt="preview of the video so far">' if picture else ""
     return _view(
         f'{image}<div class="line"><div class="words"><span>{words}</span><span>{left}</span></div>'
-        f'<div class="track"><div style="width:{100 * progress.share:.1f}%"></div></div></div>'
+        f'<div class="track"><div style="width:{100 * status.share:.1f}%"></div></div></div>'
     )
 
 
-def preview(event: Preview) -> str:
-    """An animated picture of the latents, as a data URI."""
-    frames = [Image.fromarray(np.asarray(f)) for f in event.frames]
-    out = io.BytesIO()
-    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:], duration=240, loop=0, quality=80)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+def data_uri(webp: bytes) -> str:
+    """A picture to put into the page itself."""
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
 
 
 def _view(inner: str) -> str:

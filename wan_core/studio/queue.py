@@ -1,0 +1,91 @@
+"""Who works on which job when: huey carries the ids, the folders say what is left to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from filelock import FileLock, Timeout
+from huey import MemoryHuey, SqliteHuey
+from huey.api import Huey, TaskWrapper
+from huey.consumer import Consumer
+
+from wan_core.studio.jobs import Jobs
+
+POLL = 0.2  # seconds between looks at an empty queue
+SWEEP_EVERY = 3600.0
+INTERRUPTED = "The server was restarted in the middle of this; try again."
+
+
+class Queue:
+    """Runs jobs one at a time, visitors taking turns.
+
+    Args:
+        jobs: all of them.
+        carry_out: does one job, given its id; it must not raise.
+        immediate: do a job in the thread that hands it in, as ZeroGPU needs: its GPU belongs to the
+            visitor whose request that thread serves.
+        days: the age at which an ended job is removed.
+        gigabytes: what all jobs together may take.
+    """
+
+    def __init__(
+        self, jobs: Jobs, carry_out: Callable[[str], None], *, immediate: bool = False, days: float = 30,
+        gigabytes: float = 20,
+    ) -> None:  # fmt: skip
+        self.jobs, self.immediate = jobs, immediate
+        self._carry_out, self._limits = carry_out, (days, gigabytes)
+        self._task: TaskWrapper | None = None
+        self._owner: FileLock | None = None
+
+    def start(self) -> None:
+        """Begin: first with whatever an earlier server left unfinished."""
+        self.jobs.root.mkdir(parents=True, exist_ok=True)
+        self.jobs.sweep(*self._limits)
+        huey: Huey = (
+            MemoryHuey("jobs", immediate=True, results=False)
+            if self.immediate
+            else SqliteHuey("jobs", filename=str(self.jobs.root / "queue.db"), results=False, strict_fifo=True)
+        )
+        self._task = huey.task(name="job")(self._carry_out)
+        if not self.immediate:
+            self._take_over(huey)
+            _Quiet(huey, workers=1, periodic=False, initial_delay=POLL, max_delay=POLL, backoff=1.0).start()
+            threading.Thread(target=self._sweep_for_ever, daemon=True).start()
+        else:
+            for card in self.jobs.unfinished():  # the visitors who lent their GPU time are gone
+                status = self.jobs.status(card.id)
+                self.jobs.report(card.id, replace(status, phase="failed", message=INTERRUPTED))
+
+    def put(self, job: str) -> None:
+        """Hand in a job. In immediate mode this returns when it has ended."""
+        assert self._task is not None, "start() comes first"
+        if self.immediate:
+            self._task(job)
+        else:
+            self._task(job, priority=-self.jobs.card(job).turn)
+
+    def _take_over(self, huey: Huey) -> None:
+        """Queue again what was queued or under way when the last server went; only one server may."""
+        self._owner = FileLock(self.jobs.root / ".owner")
+        try:
+            self._owner.acquire(timeout=0)
+        except Timeout:
+            return  # another server has this folder, and the same queue serves both
+        huey.storage.flush_queue()  # a task that a worker has taken is gone, one in the queue is here twice
+        for card in self.jobs.unfinished():
+            self.put(card.id)
+
+    def _sweep_for_ever(self) -> None:
+        while True:
+            time.sleep(SWEEP_EVERY)
+            self.jobs.sweep(*self._limits)
+
+
+class _Quiet(Consumer):
+    """A consumer inside somebody else's process: signals are not its business."""
+
+    def _set_signal_handlers(self) -> None:
+        pass

@@ -1,0 +1,165 @@
+"""One job from its folder to its video, whatever happens on the way."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Generator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from filelock import Timeout
+from PIL import Image
+
+from wan_core.errors import Cancelled, RequestError, WanError
+from wan_core.studio.jobs import Jobs, Status, replaced
+from wan_core.types import CancelCheck, Denoised, Done, Event, Frames, Kept, Preview, Progress, Request
+
+log = logging.getLogger(__name__)
+
+FAULT = "Something went wrong here, not with what you asked for. Please try again."
+NO_ROOM = "There is no room left to write this video; free some space and try again."
+POSTER = 96  # pixels, the longer side
+
+
+class Produce(Protocol):
+    """Makes one video at a path: see :func:`wan_core.studio.produce.produce`."""
+
+    def __call__(
+        self, request: Request, path: Path, cancelled: CancelCheck, kept: Kept
+    ) -> Generator[Event, None, None]:
+        """Make it; frames are yielded after they were written."""
+        ...
+
+
+def carry_out(jobs: Jobs, job: str, produce: Produce) -> None:
+    """Do one job, unless it has ended or somebody else is at it.
+
+    Every end is written to the job's status, and nothing is raised: a queue cannot do anything
+    about it.
+
+    Args:
+        jobs: where it lies.
+        job: its id.
+        produce: makes the video.
+    """
+    with suppress(Timeout, RequestError), jobs.claim(job):  # somebody has it, or it was swept
+        status = jobs.status(job)
+        if status.ended:
+            return
+        desk = _Desk(jobs, job, replace(status, phase="encode", step=0, of=1, tries=status.tries + 1))
+        try:
+            desk.report()
+            desk.work(produce)
+        except Cancelled as error:
+            desk.end("stopped", str(error))
+        except WanError as error:
+            desk.end("failed", str(error))
+        except OSError as error:
+            log.error("job %s: no room", job, exc_info=error)
+            desk.end("failed", NO_ROOM)
+        except Exception as error:
+            log.error("job %s failed", job, exc_info=error)
+            desk.end("failed", FAULT)
+
+
+class _Desk:
+    """Where one job lies while it is worked on."""
+
+    def __init__(self, jobs: Jobs, job: str, status: Status) -> None:
+        self.jobs, self.job, self.status = jobs, job, status
+        self.folder = jobs.folder(job)
+        self._begin: float | None = None
+        self._poster: np.ndarray | None = None
+
+    def report(self) -> None:
+        self.jobs.report(self.job, self.status)
+
+    def end(self, phase: str, message: str) -> None:
+        self.status = replace(self.status, phase=phase, message=message, seconds_left=None)
+        try:
+            self.report()
+        except OSError as error:  # a full disk: the next start finds the job unfinished
+            log.error("job %s: its end could not be written", self.job, exc_info=error)
+
+    def work(self, produce: Produce) -> None:
+        cancelled = self.jobs.cancelled(self.job)
+        if cancelled():
+            raise Cancelled("stopped before it began")
+        request, path = self.jobs.request(self.job), self.folder / "video.mp4"
+        done: Done | None = None
+        with closing(produce(request, path, cancelled, self.jobs.kept(self.job))) as events:
+            for event in events:
+                if isinstance(event, Done):
+                    done = event
+                else:
+                    self._note(event)
+        if done is None:
+            raise Cancelled("stopped")
+        if self._poster is not None:
+            self._extra("poster.webp", webp([self._poster], POSTER))
+        made = done.settled
+        line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
+        self.status = replace(self.status, share=1.0, seed=made.seed)
+        self.end("done", line if done.sync is None else f"{line} · {done.sync}")
+        self.jobs.drop_latents(self.job)
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case Progress():
+                self.status = replace(
+                    self.status, phase=event.phase, step=event.step, of=event.of, share=event.share,
+                    seconds_left=self._left(event),
+                )  # fmt: skip
+                self.report()
+            case Preview(frames):
+                if self._extra("preview.webp", webp(list(frames))):
+                    self.status = replace(self.status, previews=self.status.previews + 1)
+            case Denoised(latents, clip):
+                try:
+                    self.jobs.keep(self.job, clip, latents)
+                except OSError as error:  # the video itself may still fit
+                    log.warning("job %s: its latents could not be kept (%s)", self.job, error.strerror)
+            case Frames(pixels):
+                if self._poster is None or len(pixels) > 1:
+                    self._poster = pixels[len(pixels) // 2]
+
+    def _extra(self, name: str, content: bytes) -> bool:
+        """Write what a job can do without."""
+        try:
+            replaced(self.folder / name, content)
+        except OSError as error:
+            log.warning("job %s: no %s (%s)", self.job, name, error.strerror)
+            return False
+        return True
+
+    def _left(self, event: Progress) -> float | None:
+        if event.phase != "denoise":
+            self._begin = None
+            return None
+        if self._begin is None:
+            self._begin = time.monotonic()
+        if event.step < 2:
+            return None
+        return (time.monotonic() - self._begin) / (event.step - 1) * (event.of - event.step)
+
+
+def webp(frames: list[np.ndarray], longest: int | None = None) -> bytes:
+    """A picture that moves, if there are several.
+
+    Args:
+        frames: (H, W, 3) uint8 each.
+        longest: shrink so that neither side is longer.
+    """
+    pictures = [Image.fromarray(np.asarray(frame)) for frame in frames]
+    if longest is not None:
+        for picture in pictures:
+            picture.thumbnail((longest, longest))
+    out, more = io.BytesIO(), pictures[1:]
+    moving = {"save_all": True, "append_images": more, "duration": 240, "loop": 0} if more else {}
+    pictures[0].save(out, "WEBP", quality=80, **moving)
+    return out.getvalue()
