@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_core import BUILT_IN, CACHE, Request, WanError
+from wan_core.cost import Plan
 from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.jobs import Jobs
 from wan_core.studio.produce import produce
 from wan_core.studio.queue import Queue
 from wan_core.studio.work import carry_out
-from wan_core.types import CancelCheck, Event, Kept, Settled
+from wan_core.types import CancelCheck, Event, Kept
 from wan_core.ui.desk import Desk
 from wan_core.ui.page import build
 from wan_core.ui.theme import STYLE, theme
@@ -44,6 +45,7 @@ MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if
     str(path) for path in (BUILT_IN, SPEAKER) if (path / "model_index.json").exists()
 ]
 KEEP = {"WAN_KEEP_DAYS": "30", "WAN_KEEP_GB": "20"}
+FIRST_PACE = 1e14  # FLOPs a second of a ZeroGPU slice, guessed low
 _loading = threading.Lock()
 
 
@@ -79,15 +81,15 @@ def signer() -> Signing | None:
     return configured(os.environ)
 
 
-def check(request: Request) -> Settled:
+def check(request: Request) -> Plan:
     """What a request comes to, by the model that will make it."""
-    return pipeline(request.mode).settle(request)
+    return pipeline(request.mode).plan(request)
 
 
 def seconds(job: str) -> int:
-    """What to ask ZeroGPU for: a minute, and more for more steps and frames."""
-    settled = check(jobs().request(job))
-    return 60 + settled.num_inference_steps * settled.num_frames // 40
+    """What to ask ZeroGPU for: by this Space's own finished jobs, or by a sane guess before the first."""
+    card = jobs().card(job)
+    return round(30 + 1.5 * card.flops / (jobs().pace(card.model) or FIRST_PACE))
 
 
 @spaces.GPU(duration=seconds)

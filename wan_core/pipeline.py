@@ -21,6 +21,7 @@ from wan_core.condition import (
     open_sound,
     text_only,
 )
+from wan_core.cost import Plan, plan
 from wan_core.errors import Cancelled, CheckpointError
 from wan_core.memo import Memo
 from wan_core.model import text as text_model
@@ -33,7 +34,7 @@ from wan_core.plan import settle
 from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
-from wan_core.shots import humo_shot, speech_shots
+from wan_core.shots import S2V_CLIP, humo_shot, speech_shots
 from wan_core.specs import ModelSpec, family
 from wan_core.types import (
     CancelCheck,
@@ -94,6 +95,20 @@ class Pipeline:
             RequestError: a field breaks a rule.
         """
         return self._open(request).settled
+
+    def plan(self, request: Request) -> Plan:
+        """Settle a request and price it.
+
+        Raises:
+            RequestError: a field breaks a rule.
+        """
+        longest = S2V_CLIP // self.geometry.temporal if self._speaks else self._longest
+        return plan(self.settle(request), self.spec.name, self.geometry, self.parts.experts[0].config, longest)
+
+    @property
+    def _longest(self) -> int:
+        """Latent frames that are denoised at once."""
+        return self.geometry.latent_frames(self.spec.max_frames)
 
     def _open(self, request: Request) -> Material:
         """Read and check everything that a request brings along."""
@@ -200,8 +215,9 @@ class Pipeline:
     def _denoise(self, settled: Settled, shot: Shot, cancelled: CancelCheck) -> Generator[Event, None, Tensor]:
         channels, _, *size = self.geometry.latents(1, settled.height, settled.width)
         told, experts = shot.conditioning, self.parts.experts
-        longest = self.geometry.latent_frames(self.spec.max_frames)
-        stretches = spans(shot.frames, longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
+        stretches = (
+            spans(shot.frames, self._longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
+        )
         velocity = Conditioned(experts, told) if len(stretches) == 1 else Overlapped(experts, told, stretches)
         device = experts[0].patch_embedding.weight.device
         state = noise((1, channels, shot.frames + told.behind, *size), shot.seed).to(device)

@@ -22,23 +22,32 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--use-fake-ui-for-media-stream"]  # fmt: skip
 
 
-@contextmanager
-def served(folder: Path, **settings: str) -> Iterator[str]:
-    """Start ``python app.py`` as the README says; yields its address."""
+def start(folder: Path, **settings: str) -> tuple[subprocess.Popen, str]:
+    """Start ``python app.py`` as the README says; its process and its address."""
     log_path = folder / "log.txt"
     environment = os.environ | {
         "GRADIO_TEMP_DIR": str(folder / "cache"), "WAN_CACHE": str(folder / "memo"),
-        "WAN_OUTPUTS": str(folder / "outputs"),
-        "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
-        "NO_PROXY": "localhost,127.0.0.1", **settings,
+        "WAN_OUTPUTS": str(folder / "outputs"), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1", **settings,
     }  # fmt: skip
     with log_path.open("w") as log:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
-        try:
-            yield _address(process, log_path)
-        finally:
-            process.terminate()
-            process.wait(30)
+    try:
+        return process, _address(process, log_path)
+    except BaseException:
+        process.kill()
+        raise
+
+
+@contextmanager
+def served(folder: Path, **settings: str) -> Iterator[str]:
+    """The app for as long as it is needed; yields its address."""
+    process, address = start(folder, **settings)
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="session")

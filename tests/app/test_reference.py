@@ -15,10 +15,11 @@ from tests.app.conftest import served
 from tests.app.test_api import video_of
 from tests.core.test_audio import wav
 from tests.core.test_reference import checkpoint, probe
+from wan_core.cost import Plan
 from wan_core.specs import SPECS
 from wan_core.studio.jobs import Jobs
 from wan_core.studio.queue import Queue
-from wan_core.types import Request, Settled
+from wan_core.types import Request
 from wan_core.ui.desk import Desk
 from wan_core.ui.page import build
 
@@ -97,7 +98,7 @@ def test_models_without_the_mode_name_those_that_have_it(app: str, browser: Brow
 
 
 def test_models_share_the_tabs_and_the_page_says_which_makes_what(tmp_path: Path) -> None:
-    def check(request: Request) -> Settled:
+    def check(request: Request) -> Plan:
         raise AssertionError(request)
 
     jobs = Jobs(tmp_path)

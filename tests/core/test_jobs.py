@@ -244,6 +244,15 @@ def test_a_killed_server_finishes_everything_when_it_is_back(jobs: Jobs, moment:
     assert sorted(fresh.status(card.id).tries for card in fresh.cards()) == [1, 1, 2]
 
 
+def test_the_pace_is_learned_from_finished_jobs(jobs: Jobs) -> None:
+    assert jobs.pace("m") is None
+    for flops in (1.0, 5.0, 3.0):
+        carry_out(jobs, jobs.create(Request("a"), model="m", flops=flops), produce)
+    jobs.create(Request("a"), model="m", flops=1e9)  # not done
+    carry_out(jobs, jobs.create(Request("a"), model="other", flops=1e9), produce)
+    assert jobs.pace("m") == 6.0  # 3 in half a second
+
+
 def test_sweeping_takes_the_old_and_the_too_many(jobs: Jobs) -> None:
     ids = [jobs.create(Request(str(i))) for i in range(4)]
     for job in ids[:3]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import threading
 import time
 import uuid
@@ -33,6 +34,7 @@ from wan_core.errors import MediaError, OutputError, RequestError
 from wan_core.types import Request, asdict_shallow
 
 VERSION = 1
+RECENT = 9  # jobs that tell how fast a machine is
 ENDED = ("done", "failed", "stopped")
 _MEDIA = ("image", "last_image", "audio", "references")
 
@@ -50,6 +52,7 @@ class Status:
         previews: how many pictures there have been; the last one is in preview.webp.
         message: why it failed, or a line on what was made.
         seed: of the noise, once the job is done.
+        seconds: that making it took.
         tries: how often work on it began.
     """
 
@@ -61,6 +64,7 @@ class Status:
     previews: int = 0
     message: str = ""
     seed: int = 0
+    seconds: float = 0.0
     tries: int = 0
 
     @property
@@ -80,6 +84,8 @@ class Card:
         turn: how many unfinished jobs the visitor had before this one.
         mode: "text", "image" or "reference".
         prompt: what was asked for.
+        model: the name of what makes it.
+        flops: what it costs; 0 where that is not known.
     """
 
     id: str
@@ -88,6 +94,8 @@ class Card:
     turn: int
     mode: str
     prompt: str
+    model: str
+    flops: float
 
 
 class Jobs:
@@ -114,12 +122,14 @@ class Jobs:
             raise RequestError("job", job, "is not known here", "it may have been swept; make it again")
         return self.root / job
 
-    def create(self, request: Request, visitor: str = "") -> str:
+    def create(self, request: Request, visitor: str = "", model: str = "", flops: float = 0.0) -> str:
         """Write a new job; its folder appears under its name only once it is whole.
 
         Args:
             request: what to make; pictures and sound are copied into the folder.
             visitor: whose turn it takes.
+            model: the name of what will make it.
+            flops: what it will cost.
 
         Returns:
             The job's id.
@@ -136,6 +146,7 @@ class Jobs:
             with self._entering:
                 turn = sum(card.visitor == visitor for card in self.unfinished()) if visitor else 0
                 card = {"version": VERSION, "created": time.time(), "visitor": visitor, "turn": turn}
+                card |= {"model": model, "flops": flops}
                 recipe = card | {"mode": request.mode, "request": fields}
                 (draft / "recipe.json").write_text(json.dumps(recipe, ensure_ascii=False), encoding="utf-8")
                 draft.rename(self.root / job)
@@ -152,8 +163,8 @@ class Jobs:
 
     def _read_card(self, job: str) -> Card:
         recipe = self._recipe(job)
-        request = recipe["request"]
-        return Card(job, recipe["created"], recipe["visitor"], recipe["turn"], recipe["mode"], request["prompt"])
+        facts = {name: recipe[name] for name in ("created", "visitor", "turn", "mode", "model", "flops")}
+        return Card(id=job, prompt=recipe["request"]["prompt"], **facts)
 
     def request(self, job: str) -> Request:
         """What a job is to make, its pictures and sound as paths."""
@@ -265,6 +276,18 @@ class Jobs:
         """A visitor's finished jobs, newest first."""
         mine = (card for card in self.cards() if visitor and card.visitor == visitor)
         return [card for card in mine if self._has_ended(card.id) and self.status(card.id).phase == "done"][::-1]
+
+    def pace(self, model: str) -> float | None:
+        """FLOPs a second of a model's last jobs on this machine, their median; None before the first."""
+        paces = []
+        for card in reversed(self.cards()):
+            if card.model == model and card.flops and self._has_ended(card.id):
+                status = self.status(card.id)
+                if status.phase == "done" and status.tries == 1 and status.seconds:
+                    paces.append(card.flops / status.seconds)
+            if len(paces) == RECENT:
+                break
+        return statistics.median(paces) if paces else None
 
     def sweep(self, days: float, gigabytes: float) -> None:
         """Remove ended jobs that are too old, and the oldest of them while there is too much.

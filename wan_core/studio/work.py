@@ -104,7 +104,7 @@ class _Desk:
             self._extra("poster.webp", webp([self._poster], POSTER))
         made = done.settled
         line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
-        self.status = replace(self.status, share=1.0, seed=made.seed)
+        self.status = replace(self.status, share=1.0, seed=made.seed, seconds=done.seconds)
         self.end("done", line if done.sync is None else f"{line} · {done.sync}")
         self.jobs.drop_latents(self.job)
 

@@ -21,11 +21,12 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
+from wan_core.cost import Plan
 from wan_core.errors import WanError
 from wan_core.studio.jobs import Jobs, Status
 from wan_core.studio.queue import Queue
 from wan_core.studio.work import FAULT
-from wan_core.types import Request, Settled
+from wan_core.types import Request
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,12 @@ class Desk:
     Args:
         jobs: all of them.
         queue: runs them.
-        check: settles a request with the model that will make it.
+        check: settles and prices a request with the model that will make it.
     """
 
     jobs: Jobs
     queue: Queue
-    check: Callable[[Request], Settled]
+    check: Callable[[Request], Plan]
 
     async def submit(self, make: Callable[[], Request], visitor: str = "") -> str:
         """Check a request and hand it in.
@@ -64,10 +65,26 @@ class Desk:
 
     def _submit(self, make: Callable[[], Request], visitor: str) -> str:
         request = make()
+        plan = self.check(request)
         # drawn now: a job that is begun again after a crash must become the same video
-        job = self.jobs.create(replace(request, seed=self.check(request).seed), visitor)
+        seeded = replace(request, seed=plan.settled.seed)
+        job = self.jobs.create(seeded, visitor, plan.model, plan.flops)
         self._put(job)
         return job
+
+    async def price(self, make: Callable[[], Request]) -> tuple[Plan, float | None]:
+        """What a request comes to, and the seconds that it would take here, as far as they are known.
+
+        Raises:
+            WanError: it cannot be made.
+        """
+
+        def look() -> tuple[Plan, float | None]:
+            plan = self.check(make())
+            pace = self.jobs.pace(plan.model)
+            return plan, plan.flops / pace if pace else None
+
+        return await asyncio.to_thread(look)
 
     def _put(self, job: str) -> None:
         if self.queue.immediate:  # the context carries Gradio's request, which ZeroGPU bills by

@@ -85,6 +85,23 @@ class Tab:
 
         return handler
 
+    def plan(self) -> Callable[..., Any]:
+        """The line above Generate: inputs to what they come to, or to what is wrong with them."""
+
+        async def handler(*inputs: Any) -> str:
+            fields = dict(zip(self.names, inputs, strict=False))
+            try:
+                # words cost nothing, and while they are being typed there may be none
+                values = (fields | {"prompt": "-", "negative_prompt": None}).values()
+                plan, seconds = await self.desk.price(lambda: self.build(*values))
+            except MediaError:
+                return ""  # what is missing is seen
+            except Exception as error:
+                return html.escape(shown(error))
+            return stage.plan_line(plan.settled, seconds)
+
+        return named(handler, self.names)
+
     async def _follow(self, job: str) -> AsyncGenerator[Scene, None]:
         picture, seen = None, 0
         async with aclosing(self.desk.watch(job)) as statuses:

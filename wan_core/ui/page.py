@@ -29,6 +29,11 @@ from wan_core.ui.handlers import (
 from wan_core.ui.history import ARRIVE, REMEMBER, strip
 from wan_core.ui.inputs import inputs, request_of
 
+#: Inputs that change what a video costs.
+PRICED = (
+    "image", "last_image", "reference", "audio", "width", "height", "num_frames", "num_inference_steps",
+    "guidance_scale",
+)  # fmt: skip
 TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
 
 
@@ -77,6 +82,7 @@ class _Visit:
         self.asked = gr.Textbox(visible="hidden", label="job")
         self.strip = gr.HTML(render=False)
         self.returns: list[tuple[Any, list[Any]]] = []  # a handler and outputs per tab
+        self.prices: list[tuple[Any, list[Any], Any]] = []  # a handler, inputs and the plan's line
 
     def arrive(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
         """When the page opens, go back to where the visitor was."""
@@ -87,6 +93,8 @@ class _Visit:
         for handler, outputs in self.returns:
             shown = here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
             self.recall(shown)
+        for priced in self.prices:
+            here.then(*priced, show_progress="hidden", api_visibility="private")
 
     def recall(self, event: Any) -> None:
         """After an event, show the strip anew."""
@@ -130,6 +138,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: _Visit
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_classes="card"):
             widgets = inputs(mode, spec)
+            plan = gr.Markdown("", elem_classes="plan")
             go = gr.Button("Generate", variant="primary", elem_classes="make")
             refill = gr.UploadButton("Restore from a video …", file_types=[".mp4"], size="sm", elem_classes="again")
             told = gr.Markdown("", elem_classes="plan")
@@ -151,7 +160,10 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: _Visit
                 line = gr.Markdown("", elem_classes="plan")
             job = gr.Textbox(visible="hidden", label="job")
     shown = _Shown(view, video, stop, again, save, line, job)
-    _wire(mode, desk, widgets, go, shown, visit)
+    tab = _wire(mode, desk, widgets, go, shown, visit)
+    priced = [widgets[name].change for name in PRICED if name in widgets]
+    visit.prices.append((tab.plan(), list(widgets.values()), plan))
+    gr.on(priced, *visit.prices[-1], trigger_mode="always_last", show_progress="hidden", api_visibility="private")
     return list(widgets)
 
 
@@ -172,7 +184,7 @@ class _Shown:
         return [getattr(self, name) for name in FIELDS]
 
 
-def _wire(mode: str, desk: Desk, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit: _Visit) -> None:
+def _wire(mode: str, desk: Desk, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit: _Visit) -> Tab:
     names, order, outputs = list(widgets), list(widgets.values()), shown.widgets()
 
     def read(*values: Any) -> Request:
@@ -186,6 +198,7 @@ def _wire(mode: str, desk: Desk, widgets: dict[str, Any], go: gr.Button, shown: 
     shown.job.change(None, shown.job, None, js=REMEMBER, api_visibility="private")
     visit.returns.append((tab.follow(), outputs))
     _endpoint(mode, desk, names, order, read)
+    return tab
 
 
 def _endpoint(mode: str, desk: Desk, names: list[str], widgets: list[Any], read: Any) -> None:

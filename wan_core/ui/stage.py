@@ -6,6 +6,7 @@ import base64
 import html
 
 from wan_core.studio.jobs import Status
+from wan_core.types import Settled
 
 PHASES = {"encode": "Reading the prompt", "denoise": "Denoising", "decode": "Decoding"}
 
@@ -47,6 +48,16 @@ def working(status: Status, picture: str | None) -> str:
         f'{image}<div class="line"><div class="words"><span>{words}</span><span>{left}</span></div>'
         f'<div class="track"><div style="width:{100 * status.share:.1f}%"></div></div></div>'
     )
+
+
+def plan_line(settled: Settled, seconds: float | None) -> str:
+    """What will be made, and how long that takes here if that is known."""
+    length = f"**{settled.num_frames / settled.fps:.1f} s** ({settled.num_frames} frames, {settled.fps} a second)"
+    line = f"{settled.width}x{settled.height} · {length} · {settled.num_inference_steps} steps"
+    if seconds is None:
+        return line
+    minutes = f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(1, seconds):.0f} s"
+    return f"{line} · takes about **{minutes}** here"
 
 
 def data_uri(webp: bytes) -> str:

@@ -1,0 +1,36 @@
+"""What requests cost, against figures worked out by hand for the public models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.core.test_jobs import settled
+from wan_core.cost import plan
+from wan_core.types import Geometry
+
+SMALL = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
+MIDDLE = {"num_attention_heads": 24, "attention_head_dim": 128, "ffn_dim": 14336, "num_layers": 30}
+LARGE = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40}
+OLD, NEW = Geometry(8, 4, (1, 2, 2), 16), Geometry(16, 4, (1, 2, 2), 48)
+
+
+@pytest.mark.parametrize(("config", "geometry", "size", "frames", "tokens", "teraflops"), [
+    (SMALL, OLD, (832, 480), 81, 32_760, 283.0),
+    (LARGE, OLD, (832, 480), 81, 32_760, 1678.4),
+    (LARGE, OLD, (1280, 720), 81, 75_600, 6523.4),
+    (MIDDLE, NEW, (1280, 704), 121, 27_280, 517.0),
+])  # fmt: skip
+def test_forward_passes_of_the_public_models(config, geometry, size, frames, tokens, teraflops) -> None:
+    asked = replace(settled(), width=size[0], height=size[1], num_frames=frames, num_inference_steps=1)
+    made = plan(asked, "m", geometry, config, longest=100)
+    assert (made.tokens, made.passes) == (tokens, 1)
+    assert made.flops / 1e12 == pytest.approx(teraflops, rel=2e-3)
+
+
+def test_guidance_steps_and_stretches_multiply() -> None:
+    asked = replace(settled(), width=64, height=64, num_frames=81, num_inference_steps=10, guidance_scale=5.0)
+    assert plan(asked, "m", OLD, SMALL, longest=21).passes == 20
+    assert plan(asked, "m", OLD, SMALL, longest=7).passes == 60
+    assert plan(asked, "m", OLD, SMALL, longest=7).tokens == 7 * 16
