@@ -174,3 +174,16 @@ def test_the_strip_holds_what_this_browser_made_and_nobody_elses(page: Page, app
     expect(stranger.locator("#head .badge")).to_contain_text("CPU", timeout=MINUTE)
     expect(stranger.locator(".history a")).to_have_count(0)
     other.close()
+
+
+@pytest.mark.browser
+def test_a_last_frame_is_the_next_first_one(page: Page) -> None:
+    expect(page.get_by_text("128x128 · 2.1 s").first).to_be_visible(timeout=MINUTE)  # the plan
+    page.get_by_label("Prompt", exact=True).first.fill("a red star moving left")
+    page.get_by_role("button", name="Generate").first.click()
+    page.get_by_role("button", name="Go on from the last frame").first.click(timeout=MINUTE)
+    expect(page.get_by_role("tab", name="Image")).to_have_attribute("aria-selected", "true", timeout=MINUTE)
+    expect(page.locator("img[alt]:visible").first).to_be_visible(timeout=MINUTE)
+    page.get_by_label("Prompt", exact=True).last.fill("moving right")
+    page.get_by_role("button", name="Generate").last.click()
+    expect(page.locator(".stage video").last).to_be_visible(timeout=2 * MINUTE)

@@ -5,7 +5,8 @@
                  status.json          phase, step, error; always whole
                  preview.webp         the latents so far
                  latents-0.safetensors   until the video stands
-                 poster.webp, video.mp4
+                 poster.webp, last.png   a frame for the strip, and the last one to go on from
+                 video.mp4
                  cancel               there once somebody wants it stopped
 
 The folders are the truth: whatever queue runs them only carries ids, and a restarted server finds

@@ -75,6 +75,7 @@ class _Desk:
         self.folder = jobs.folder(job)
         self._begin: float | None = None
         self._poster: np.ndarray | None = None
+        self._last: np.ndarray | None = None
 
     def report(self) -> None:
         self.jobs.report(self.job, self.status)
@@ -100,8 +101,9 @@ class _Desk:
                     self._note(event)
         if done is None:
             raise Cancelled("stopped")
-        if self._poster is not None:
+        if self._poster is not None and self._last is not None:
             self._extra("poster.webp", webp([self._poster], POSTER))
+            self._extra("last.png", _png(self._last))
         made = done.settled
         line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
         self.status = replace(self.status, share=1.0, seed=made.seed, seconds=done.seconds)
@@ -127,6 +129,7 @@ class _Desk:
             case Frames(pixels):
                 if self._poster is None or len(pixels) > 1:
                     self._poster = pixels[len(pixels) // 2]
+                self._last = pixels[-1]
 
     def _extra(self, name: str, content: bytes) -> bool:
         """Write what a job can do without."""
@@ -146,6 +149,12 @@ class _Desk:
         if event.step < 2:
             return None
         return (time.monotonic() - self._begin) / (event.step - 1) * (event.of - event.step)
+
+
+def _png(frame: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "PNG")
+    return out.getvalue()
 
 
 def webp(frames: list[np.ndarray], longest: int | None = None) -> bytes:

@@ -126,18 +126,17 @@ class Desk:
 
         await asyncio.to_thread(put)
 
-    def hand_out(self, job: str) -> Path:
-        """A finished job's video at a place that the page may serve.
+    def hand_out(self, job: str, name: str = "video.mp4") -> Path:
+        """One of a job's files, by default its video, at a place that the page may serve.
 
-        Only the video is put there: the folder of jobs holds other people's.
+        Only that file is put there: the folder of jobs holds other people's.
         """
-        place = Path(get_upload_folder()) / uuid.uuid4().hex / "video.mp4"
+        source, place = self.jobs.folder(job) / name, Path(get_upload_folder()) / uuid.uuid4().hex / name
         place.parent.mkdir(parents=True)
-        video = self.jobs.folder(job) / "video.mp4"
         try:
-            os.link(video, place)
+            os.link(source, place)
         except OSError:  # another disk, or no links there
-            shutil.copyfile(video, place)
+            shutil.copyfile(source, place)
         return place
 
     def picture(self, job: str, name: str) -> bytes | None:

@@ -22,7 +22,7 @@ from wan_core.ui.desk import Desk, shown
 from wan_core.ui.inputs import flattened
 
 #: A tab's outputs, in order; the last is the id of the job that they show.
-FIELDS = ("view", "video", "stop", "again", "save", "line", "job")
+FIELDS = ("view", "video", "stop", "again", "save", "onward", "reuse", "line", "job")
 Scene = tuple[Any, ...]
 
 
@@ -34,10 +34,13 @@ class Tab:
         mode: the tab's.
         build: makes a request from the tab's inputs.
         names: the inputs' names.
+        goes_on: whether the page has an Image tab to go on in.
     """
 
-    def __init__(self, desk: Desk, mode: str, build: Callable[..., Request], names: list[str]) -> None:
-        self.desk, self.mode, self.build, self.names = desk, mode, build, names
+    def __init__(
+        self, desk: Desk, mode: str, build: Callable[..., Request], names: list[str], goes_on: bool = False
+    ) -> None:
+        self.desk, self.mode, self.build, self.names, self.goes_on = desk, mode, build, names, goes_on
 
     def generate(self) -> Callable[..., Any]:
         """The Generate button: inputs and the visitor's token to scenes."""
@@ -118,8 +121,8 @@ class Tab:
             case "done":
                 path = str(self.desk.hand_out(job))
                 return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
-                        gr.Button(visible=False), gr.DownloadButton(value=path, visible=True), status.message,
-                        job)  # fmt: skip
+                        gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
+                        gr.Button(visible=self.goes_on), gr.Button(visible=True), status.message, job)  # fmt: skip
             case "stopped":
                 return _scene(stage.stopped(), job, again=True)
             case "failed":
@@ -130,7 +133,8 @@ class Tab:
 def _scene(view: str, job: str = "", *, busy: bool = False, again: bool = False) -> Scene:
     """Everything but a finished video."""
     return (gr.HTML(view, visible=True), gr.Video(value=None, visible=False), gr.Button(visible=busy),
-            gr.Button(visible=again), gr.DownloadButton(visible=False), "", job)  # fmt: skip
+            gr.Button(visible=again), gr.DownloadButton(visible=False), gr.Button(visible=False),
+            gr.Button(visible=False), "", job)  # fmt: skip
 
 
 def named(handler: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
@@ -219,13 +223,17 @@ def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[.
         try:
             wanted, differs = restore(Path(file), engines)
         except Exception as error:
-            return *nothing, shown(error)
+            return *nothing, _told(shown(error))
         if wanted["mode"] != mode:
-            return *nothing, f"This video was made in the {wanted['mode'].capitalize()} tab; restore it there."
+            return *nothing, _told(f"This video was made in the {wanted['mode'].capitalize()} tab; restore it there.")
         values = flattened(wanted)
-        return *(values.get(name, gr.skip()) for name in names), " ".join(["Restored.", *differs])
+        return *(values.get(name, gr.skip()) for name in names), _told(" ".join(["Restored.", *differs]))
 
     return fill
+
+
+def _told(text: str) -> gr.Markdown:
+    return gr.Markdown(html.escape(text, quote=False), visible=True)
 
 
 def restored(file: str | None, engines: Engines, names: Mapping[str, list[str]]) -> dict[str, Any]:

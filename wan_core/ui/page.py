@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from wan_core.errors import WanError
 from wan_core.specs import SPECS, ModelSpec
 from wan_core.studio.recipe import Engines
 from wan_core.types import Request
@@ -26,8 +25,8 @@ from wan_core.ui.handlers import (
     result,
     statement,
 )
-from wan_core.ui.history import ARRIVE, REMEMBER, strip
 from wan_core.ui.inputs import inputs, request_of
+from wan_core.ui.visit import REMEMBER, Visit
 
 #: Inputs that change what a video costs.
 PRICED = (
@@ -56,7 +55,7 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
         names: dict[str, list[str]] = {}
         engines = {mode: next((spec for spec in specs if mode in spec.modes), None) for mode in TABS}
         _jobs(desk)  # first: the page's own Cancel would take the name
-        visit = _Visit(desk)
+        visit = Visit(desk)
         with gr.Tabs() as tabs:
             for mode, label in TABS.items():
                 with gr.Tab(label, id=mode):
@@ -71,43 +70,6 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
         _verifier(engines, names)
     page.queue(max_size=64, api_open=False, default_concurrency_limit=None)
     return page
-
-
-class _Visit:
-    """What the page knows of its visitor: a token, the job to come back to, the strip of videos."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.token = gr.Textbox(visible="hidden", label="visitor")
-        self.asked = gr.Textbox(visible="hidden", label="job")
-        self.strip = gr.HTML(render=False)
-        self.returns: list[tuple[Any, list[Any]]] = []  # a handler and outputs per tab
-        self.prices: list[tuple[Any, list[Any], Any]] = []  # a handler, inputs and the plan's line
-
-    def arrive(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
-        """When the page opens, go back to where the visitor was."""
-        self.strip.render()
-        here = page.load(None, None, [self.asked, self.token], js=ARRIVE, api_visibility="private")
-        here.then(self._place, self.asked, tabs, show_progress="hidden", api_visibility="private")
-        self.recall(here)
-        for handler, outputs in self.returns:
-            shown = here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
-            self.recall(shown)
-        for priced in self.prices:
-            here.then(*priced, show_progress="hidden", api_visibility="private")
-
-    def recall(self, event: Any) -> None:
-        """After an event, show the strip anew."""
-        event.then(
-            lambda token: strip(self.desk.jobs, token), self.token, self.strip,
-            show_progress="hidden", api_visibility="private",
-        )  # fmt: skip
-
-    def _place(self, job: str) -> Any:
-        try:
-            return gr.Tabs(selected=self.desk.jobs.card(job).mode) if job else gr.skip()
-        except WanError:
-            return gr.skip()
 
 
 def _head(spec: ModelSpec, badge: str) -> str:
@@ -133,7 +95,7 @@ def _absent(mode: str, specs: Sequence[ModelSpec]) -> str:
     )
 
 
-def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: _Visit) -> list[str]:
+def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit) -> list[str]:
     """Lay out and wire one tab; returns its fields."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_classes="card"):
@@ -141,7 +103,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: _Visit
             plan = gr.Markdown("", elem_classes="plan")
             go = gr.Button("Generate", variant="primary", elem_classes="make")
             refill = gr.UploadButton("Restore from a video …", file_types=[".mp4"], size="sm", elem_classes="again")
-            told = gr.Markdown("", elem_classes="plan")
+            told = gr.Markdown(visible=False, elem_classes="plan")
             refill.upload(
                 restore_handler(mode, list(widgets), engines), refill, [*widgets.values(), told],
                 show_progress="hidden", api_visibility="private", queue=False,
@@ -157,14 +119,23 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: _Visit
                 again = gr.Button("Try again", visible=False, elem_classes="stop")
             with gr.Row(elem_classes="after"):
                 save = gr.DownloadButton("Download", visible=False)
+                onward = gr.Button("Go on from the last frame", visible=False)
+                reuse = gr.Button("Keep this seed", visible=False)
                 line = gr.Markdown("", elem_classes="plan")
             job = gr.Textbox(visible="hidden", label="job")
-    shown = _Shown(view, video, stop, again, save, line, job)
-    tab = _wire(mode, desk, widgets, go, shown, visit)
+    shown = _Shown(view, video, stop, again, save, onward, reuse, line, job)
+    names = list(widgets)
+
+    def read(*values: Any) -> Request:
+        return request_of(mode, dict(zip(names, values, strict=True)))
+
+    tab = Tab(desk, mode, read, names, goes_on=engines["image"] is not None)
+    _wire(tab, widgets, go, shown, visit)
+    _endpoint(tab, list(widgets.values()))
     priced = [widgets[name].change for name in PRICED if name in widgets]
     visit.prices.append((tab.plan(), list(widgets.values()), plan))
     gr.on(priced, *visit.prices[-1], trigger_mode="always_last", show_progress="hidden", api_visibility="private")
-    return list(widgets)
+    return names
 
 
 @dataclass(frozen=True)
@@ -176,6 +147,8 @@ class _Shown:
     stop: gr.Button
     again: gr.Button
     save: gr.DownloadButton
+    onward: gr.Button
+    reuse: gr.Button
     line: gr.Markdown
     job: gr.Textbox
 
@@ -184,29 +157,27 @@ class _Shown:
         return [getattr(self, name) for name in FIELDS]
 
 
-def _wire(mode: str, desk: Desk, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit: _Visit) -> Tab:
-    names, order, outputs = list(widgets), list(widgets.values()), shown.widgets()
-
-    def read(*values: Any) -> Request:
-        return request_of(mode, dict(zip(names, values, strict=True)))
-
-    tab, quiet = Tab(desk, mode, read, names), {"show_progress": "hidden", "api_visibility": "private"}
-    made = gr.on([go.click, widgets["prompt"].submit], tab.generate(), [*order, visit.token], outputs, **quiet)
-    visit.recall(made)
+def _wire(tab: Tab, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit: Visit) -> None:
+    """Connect a tab's buttons."""
+    desk, order, outputs = tab.desk, list(widgets.values()), shown.widgets()
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    visit.recall(gr.on([go.click, widgets["prompt"].submit], tab.generate(), [*order, visit.token], outputs, **quiet))
     visit.recall(shown.again.click(tab.again(), shown.job, outputs, **quiet))
     shown.stop.click(desk.cancel, shown.job, None, **quiet)
+    shown.reuse.click(lambda job: desk.jobs.status(job).seed, shown.job, widgets["seed"], **quiet)
     shown.job.change(None, shown.job, None, js=REMEMBER, api_visibility="private")
+    visit.onward.append((shown.onward, shown.job))
+    visit.first_frame = widgets.get("image", visit.first_frame)
     visit.returns.append((tab.follow(), outputs))
-    _endpoint(mode, desk, names, order, read)
-    return tab
 
 
-def _endpoint(mode: str, desk: Desk, names: list[str], widgets: list[Any], read: Any) -> None:
+def _endpoint(tab: Tab, widgets: list[Any]) -> None:
     """The same request for programs: ``/text_to_video`` and its like."""
-    call = api_handler(desk, read, names, f"Make a video in {mode} mode; the fields are wan_core.Request's.")
+    doc = f"Make a video in {tab.mode} mode; the fields are wan_core.Request's."
+    call = api_handler(tab.desk, tab.build, tab.names, doc)
     video, seed = gr.Video(label="video", visible=False), gr.Number(label="seed", visible=False, precision=0)
     job = gr.Textbox(label="job", visible=False)
-    gr.Button(visible=False).click(call, widgets, [video, seed, job], api_name=f"{mode}_to_video")
+    gr.Button(visible=False).click(call, widgets, [video, seed, job], api_name=f"{tab.mode}_to_video")
 
 
 def _jobs(desk: Desk) -> None:

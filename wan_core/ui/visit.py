@@ -1,0 +1,103 @@
+"""One visit: how the page finds its way back after a reload, and the strip of what was made before.
+
+The browser keeps two words: a token that only this browser knows, by which jobs are found again, and
+the id of the last job. The id stands in the address too, so a job can be kept as a bookmark.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import gradio as gr
+
+from wan_core.errors import WanError
+from wan_core.studio.jobs import Jobs
+from wan_core.ui.desk import Desk
+from wan_core.ui.stage import data_uri
+
+SHOWN = 12  # videos on the strip
+
+#: When the page opens: the job in the address or the last one, and the browser's token.
+ARRIVE = """() => {
+  let job = new URLSearchParams(location.search).get('job') || '', visitor = ''
+  try {
+    job = job || localStorage.getItem('wan-job') || ''
+    visitor = localStorage.getItem('wan-visitor') || ''
+    if (!visitor) {
+      visitor = Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, '0')).join('')
+      localStorage.setItem('wan-visitor', visitor)
+    }
+  } catch { /* storage is forbidden in some frames: the page then forgets */ }
+  return [job, visitor]
+}"""
+
+#: When a job begins: note it for the next time.
+REMEMBER = """(job) => {
+  if (!job) return
+  const address = new URL(location)
+  address.searchParams.set('job', job)
+  history.replaceState(null, '', address)
+  try { localStorage.setItem('wan-job', job) } catch { /* as above */ }
+}"""
+
+
+def strip(jobs: Jobs, visitor: str) -> str:
+    """A visitor's last videos as links to their jobs.
+
+    Args:
+        jobs: all of them.
+        visitor: the browser's token.
+    """
+    links = []
+    for card in jobs.of(visitor)[:SHOWN]:
+        poster = jobs.folder(card.id) / "poster.webp"
+        prompt = html.escape(card.prompt, quote=True)
+        if poster.exists():
+            picture = data_uri(poster.read_bytes())
+            links.append(f'<a href="?job={card.id}" title="{prompt}"><img src="{picture}" alt="{prompt}"></a>')
+    return f'<nav class="history" aria-label="Your videos">{"".join(links)}</nav>' if links else ""
+
+
+class Visit:
+    """What the page knows of its visitor: a token, the job to come back to, the strip of videos."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.token = gr.Textbox(visible="hidden", label="visitor")
+        self.asked = gr.Textbox(visible="hidden", label="job")
+        self.strip = gr.HTML(render=False)
+        self.returns: list[tuple[Any, list[Any]]] = []  # a handler and outputs per tab
+        self.onward: list[tuple[gr.Button, gr.Textbox]] = []  # buttons and the jobs that they go on from
+        self.first_frame: gr.Image | None = None  # the Image tab's
+        self.prices: list[tuple[Any, list[Any], Any]] = []  # a handler, inputs and the plan's line
+
+    def arrive(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
+        """When the page opens, go back to where the visitor was."""
+        self.strip.render()
+        here = page.load(None, None, [self.asked, self.token], js=ARRIVE, api_visibility="private")
+        here.then(self._place, self.asked, tabs, show_progress="hidden", api_visibility="private")
+        self.recall(here)
+        for handler, outputs in self.returns:
+            shown = here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
+            self.recall(shown)
+        for priced in self.prices:
+            here.then(*priced, show_progress="hidden", api_visibility="private")
+        for button, job in self.onward if self.first_frame is not None else ():
+            button.click(
+                lambda job: (gr.Tabs(selected="image"), str(self.desk.hand_out(job, "last.png"))),
+                job, [tabs, self.first_frame], show_progress="hidden", api_visibility="private",
+            )  # fmt: skip
+
+    def recall(self, event: Any) -> None:
+        """After an event, show the strip anew."""
+        event.then(
+            lambda token: strip(self.desk.jobs, token), self.token, self.strip,
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+
+    def _place(self, job: str) -> Any:
+        try:
+            return gr.Tabs(selected=self.desk.jobs.card(job).mode) if job else gr.skip()
+        except WanError:
+            return gr.skip()
