@@ -1,4 +1,4 @@
-# docker build -t wan-atelier . && docker run -p 7860:7860 wan-atelier   (add --gpus all for a GPU)
+# docker build -t wan-atelier . && docker run -p 7860:7860 -v wan:/home/user/outputs wan-atelier   (add --gpus all for a GPU)
 FROM python:3.11-slim
 
 RUN useradd --create-home --uid 1000 user
@@ -6,7 +6,8 @@ USER user
 WORKDIR /home/user/app
 ENV PATH=/home/user/.local/bin:$PATH \
     GRADIO_SERVER_NAME=0.0.0.0 \
-    GRADIO_TEMP_DIR=/home/user/outputs \
+    GRADIO_TEMP_DIR=/home/user/cache \
+    WAN_OUTPUTS=/home/user/outputs \
     HF_HOME=/home/user/models \
     PYTHONUNBUFFERED=1
 

@@ -22,8 +22,11 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gradio as gr
+
 from wan_core import BUILT_IN, CACHE, Request, WanError
 from wan_core.cost import Plan
+from wan_core.errors import DeviceError
 from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.jobs import Jobs
 from wan_core.studio.produce import produce
@@ -102,6 +105,18 @@ def make(job: str) -> None:
     carry_out(jobs(), job, produced)
 
 
+def carry(job: str) -> None:
+    """Do one job wherever it can be done.
+
+    Raises:
+        DeviceError: ZeroGPU lends no device (a quota is used up, say), or took it away.
+    """
+    try:
+        make(job)
+    except gr.Error as error:
+        raise DeviceError(str(error.message)) from error
+
+
 @lru_cache(maxsize=1)
 def jobs() -> Jobs:
     """All jobs."""
@@ -136,7 +151,7 @@ def main() -> int:
     threading.Thread(target=badge, daemon=True).start()
     on_loan = bool(os.environ.get("SPACES_ZERO_GPU"))
     days, gigabytes = (float(os.environ.get(name, default)) for name, default in KEEP.items())
-    queue = Queue(jobs(), make, immediate=on_loan, days=days, gigabytes=gigabytes)
+    queue = Queue(jobs(), carry, immediate=on_loan, days=days, gigabytes=gigabytes)
     queue.start()
     build(known, badge, Desk(jobs(), queue, check)).launch(
         theme=theme(), css_paths=[STYLE], footer_links=["api"], show_error=False, ssr_mode=False,

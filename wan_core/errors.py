@@ -5,12 +5,13 @@ WanError
 │   └── MediaError    an image or clip that cannot be used
 ├── CheckpointError   files that are not the model they claim to be
 ├── OutputError       the result cannot be written
+├── DeviceError       the GPU could not be had, or was taken away
 └── Cancelled         the user asked to stop; nothing is wrong
 """
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "CheckpointError", "MediaError", "OutputError", "RequestError", "WanError"]
+__all__ = ["Cancelled", "CheckpointError", "DeviceError", "MediaError", "OutputError", "RequestError", "WanError"]
 
 
 class WanError(Exception):
@@ -44,6 +45,10 @@ class CheckpointError(WanError):
 
 class OutputError(WanError):
     """The result cannot be written."""
+
+
+class DeviceError(WanError):
+    """The GPU could not be had, or was taken away."""
 
 
 class Cancelled(WanError):

@@ -22,7 +22,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--use-fake-ui-for-media-stream"]  # fmt: skip
 
 
-def start(folder: Path, **settings: str) -> tuple[subprocess.Popen, str]:
+def start(folder: Path, script: tuple[str, ...] = ("app.py",), **settings: str) -> tuple[subprocess.Popen, str]:
     """Start ``python app.py`` as the README says; its process and its address."""
     log_path = folder / "log.txt"
     environment = os.environ | {
@@ -31,7 +31,7 @@ def start(folder: Path, **settings: str) -> tuple[subprocess.Popen, str]:
         "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1", **settings,
     }  # fmt: skip
     with log_path.open("w") as log:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, *script], cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         return process, _address(process, log_path)
     except BaseException:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wan_core.errors import MediaError, OutputError, RequestError
+from wan_core.errors import DeviceError, MediaError, OutputError, RequestError
 from wan_core.studio.jobs import Jobs, Status
 from wan_core.studio.queue import Queue
 from wan_core.studio.work import FAULT, carry_out
@@ -242,6 +242,17 @@ def test_a_killed_server_finishes_everything_when_it_is_back(jobs: Jobs, moment:
     assert [fresh.status(card.id).phase for card in fresh.cards()] == ["done"] * 3
     assert [(fresh.folder(card.id) / "video.mp4").read_text() for card in fresh.cards()] == ["0.0", "1.0", "2.0"]
     assert sorted(fresh.status(card.id).tries for card in fresh.cards()) == [1, 1, 2]
+
+
+def test_work_that_cannot_begin_is_told(jobs: Jobs) -> None:
+    def refuse(_: str) -> None:
+        raise DeviceError("the GPU quota is used up; try again tomorrow")
+
+    queue = Queue(jobs, refuse, immediate=True)
+    queue.start()
+    job = jobs.create(Request("a"))
+    queue.put(job)
+    assert (jobs.status(job).phase, jobs.status(job).message[:13]) == ("failed", "the GPU quota")
 
 
 def test_the_pace_is_learned_from_finished_jobs(jobs: Jobs) -> None:

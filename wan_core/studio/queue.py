@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,11 @@ from huey import MemoryHuey, SqliteHuey
 from huey.api import Huey, TaskWrapper
 from huey.consumer import Consumer
 
+from wan_core.errors import WanError
 from wan_core.studio.jobs import Jobs
+from wan_core.studio.work import FAULT
+
+log = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between looks at an empty queue
 SWEEP_EVERY = 3600.0
@@ -24,7 +29,7 @@ class Queue:
 
     Args:
         jobs: all of them.
-        carry_out: does one job, given its id; it must not raise.
+        carry_out: does one job, given its id; it raises only where it could not do its work at all.
         immediate: do a job in the thread that hands it in, as ZeroGPU needs: its GPU belongs to the
             visitor whose request that thread serves.
         days: the age at which an ended job is removed.
@@ -49,7 +54,7 @@ class Queue:
             if self.immediate
             else SqliteHuey("jobs", filename=str(self.jobs.root / "queue.db"), results=False, strict_fifo=True)
         )
-        self._task = huey.task(name="job")(self._carry_out)
+        self._task = huey.task(name="job")(self._run)
         if not self.immediate:
             self._take_over(huey)
             _Quiet(huey, workers=1, periodic=False, initial_delay=POLL, max_delay=POLL, backoff=1.0).start()
@@ -66,6 +71,17 @@ class Queue:
             self._task(job)
         else:
             self._task(job, priority=-self.jobs.card(job).turn)
+
+    def _run(self, job: str) -> None:
+        """Carry a job out; if that could not even begin, or its process is gone, the job says so."""
+        try:
+            self._carry_out(job)
+        except Exception as error:
+            log.error("job %s broke off", job, exc_info=error)
+            message = str(error) if isinstance(error, WanError) else FAULT
+            status = self.jobs.status(job)
+            if not status.ended:
+                self.jobs.report(job, replace(status, phase="failed", message=message, seconds_left=None))
 
     def _take_over(self, huey: Huey) -> None:
         """Queue again what was queued or under way when the last server went; only one server may."""
