@@ -33,6 +33,12 @@ PRICED = (
     "image", "last_image", "reference", "audio", "width", "height", "num_frames", "num_inference_steps",
     "guidance_scale",
 )  # fmt: skip
+#: Ctrl+Enter presses the Generate button of the open tab.
+KEYS = """() => document.addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return
+  const button = [...document.querySelectorAll('button.make')].find((b) => b.offsetParent)
+  if (button) { event.preventDefault(); button.click() }
+})"""
 TABS = {"text": "Text", "image": "Image", "reference": "Reference"}
 
 
