@@ -36,6 +36,7 @@ from wan_core.types import CancelCheck, Event, Kept
 from wan_core.ui.desk import Desk
 from wan_core.ui.page import KEYS, build
 from wan_core.ui.theme import STYLE, theme
+from wan_core.ui.words import translations
 from wan_core.weights.describe import describe
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ def main() -> int:
     queue = Queue(jobs(), carry, immediate=on_loan, days=days, gigabytes=gigabytes)
     queue.start()
     build(known, badge, Desk(jobs(), queue, check)).launch(
-        theme=theme(), css_paths=[STYLE], js=KEYS, footer_links=["api"], show_error=False, ssr_mode=False,
-        run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
+        theme=theme(), css_paths=[STYLE], js=KEYS, i18n=translations(), footer_links=["api"], show_error=False,
+        ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
     )  # fmt: skip
     return 0
 

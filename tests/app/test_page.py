@@ -51,7 +51,7 @@ def test_cancel_stops_the_work(page: Page) -> None:
     cancel = page.get_by_role("button", name="Cancel").first
     expect(page.get_by_text("of 100").first).to_be_visible(timeout=MINUTE)
     cancel.click()
-    expect(page.get_by_text("Stopped.").first).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("Stopped").first).to_be_visible(timeout=MINUTE)
     expect(cancel).to_be_hidden()
 
 

@@ -264,6 +264,26 @@ def test_the_pace_is_learned_from_finished_jobs(jobs: Jobs) -> None:
     assert jobs.pace("m") == 6.0  # 3 in half a second
 
 
+def test_three_hundred_jobs_leave_nothing_open(jobs: Jobs) -> None:
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    queue = Queue(jobs, lambda job: carry_out(jobs, job, produce))
+    queue.start()
+    before: tuple[int, int] | None = None
+    for i in range(300):
+        queue.put(jobs.create(Request(str(i)), str(i % 7)))
+        if i == 20:
+            until(lambda: not jobs.unfinished())
+            before = held()
+    until(lambda: not jobs.unfinished())
+    assert before is not None
+    assert all(now <= then + 1 for now, then in zip(held(), before, strict=True))
+    assert all(jobs.status(card.id).tries == 1 for card in jobs.cards())
+    names = {path.name for card in jobs.cards() for path in jobs.folder(card.id).iterdir()}
+    assert names == {".lock", "recipe.json", "status.json", "preview.webp", "poster.webp", "last.png", "video.mp4"}
+
+
 def test_sweeping_takes_the_old_and_the_too_many(jobs: Jobs) -> None:
     ids = [jobs.create(Request(str(i))) for i in range(4)]
     for job in ids[:3]:

@@ -13,13 +13,13 @@ from typing import Any
 import gradio as gr
 
 from wan_core.errors import MediaError, WanError
-from wan_core.studio.jobs import Status
 from wan_core.studio.provenance import verify
 from wan_core.studio.recipe import Engines, restore
 from wan_core.types import Request
 from wan_core.ui import stage
 from wan_core.ui.desk import Desk, shown
 from wan_core.ui.inputs import flattened
+from wan_core.ui.words import language_of
 
 #: A tab's outputs, in order; the last is the id of the job that they show.
 FIELDS = ("view", "video", "stop", "again", "save", "onward", "reuse", "line", "job")
@@ -46,14 +46,15 @@ class Tab:
         """The Generate button: inputs and the visitor's token to scenes."""
 
         async def handler(*inputs: Any) -> AsyncIterator[Scene]:
-            *values, visitor, _ = inputs
-            yield _scene(stage.waiting(0), busy=False)
+            *values, visitor, request = inputs
+            language = language_of(request)
+            yield _scene(stage.waiting(language, 0))
             try:
                 job = await self.desk.submit(lambda: self.build(*values), visitor or "")
             except Exception as error:
-                yield _scene(stage.failed(shown(error)))
+                yield _scene(stage.failed(language, shown(error)))
                 return
-            async for scene in self._follow(job):
+            async for scene in self._follow(job, language):
                 yield scene
 
         return named(handler, [*self.names, "visitor"])
@@ -61,15 +62,15 @@ class Tab:
     def follow(self) -> Callable[..., Any]:
         """A page that was opened again: the id of its last job to scenes, if it is this tab's."""
 
-        async def handler(job: str) -> AsyncIterator[Scene]:
+        async def handler(job: str, request: gr.Request) -> AsyncIterator[Scene]:
             try:
                 mine = bool(job) and self.desk.jobs.card(job).mode == self.mode
             except WanError:
                 mine = False  # swept meanwhile: the page begins empty
             if not mine:
-                yield (gr.skip(),) * len(FIELDS)
+                yield (gr.HTML(stage.empty(language_of(request))), *(gr.skip() for _ in FIELDS[1:]))
                 return
-            async for scene in self._follow(job):
+            async for scene in self._follow(job, language_of(request)):
                 yield scene
 
         return handler
@@ -77,13 +78,13 @@ class Tab:
     def again(self) -> Callable[..., Any]:
         """The Try again button."""
 
-        async def handler(job: str) -> AsyncIterator[Scene]:
+        async def handler(job: str, request: gr.Request) -> AsyncIterator[Scene]:
             try:
                 await self.desk.again(job)
             except Exception as error:
-                yield _scene(stage.failed(shown(error)))
+                yield _scene(stage.failed(language_of(request), shown(error)))
                 return
-            async for scene in self._follow(job):
+            async for scene in self._follow(job, language_of(request)):
                 yield scene
 
         return handler
@@ -92,42 +93,43 @@ class Tab:
         """The line above Generate: inputs to what they come to, or to what is wrong with them."""
 
         async def handler(*inputs: Any) -> str:
-            fields = dict(zip(self.names, inputs, strict=False))
+            *values, request = inputs
+            # words cost nothing, and while they are being typed there may be none
+            fields = dict(zip(self.names, values, strict=True)) | {"prompt": "-", "negative_prompt": None}
             try:
-                # words cost nothing, and while they are being typed there may be none
-                values = (fields | {"prompt": "-", "negative_prompt": None}).values()
-                plan, seconds = await self.desk.price(lambda: self.build(*values))
+                plan, seconds = await self.desk.price(lambda: self.build(*fields.values()))
             except MediaError:
                 return ""  # what is missing is seen
             except Exception as error:
                 return html.escape(shown(error))
-            return stage.plan_line(plan.settled, seconds)
+            return stage.plan_line(language_of(request), plan.settled, seconds)
 
         return named(handler, self.names)
 
-    async def _follow(self, job: str) -> AsyncGenerator[Scene, None]:
+    async def _follow(self, job: str, language: str) -> AsyncGenerator[Scene, None]:
         picture, seen = None, 0
         async with aclosing(self.desk.watch(job)) as statuses:
             async for status, ahead in statuses:
                 if status.previews > seen:
                     seen, found = status.previews, self.desk.picture(job, "preview.webp")
                     picture = stage.data_uri(found) if found else None
-                yield self._shown(job, status, ahead, picture)
+                match status.phase:
+                    case "queued":
+                        yield _scene(stage.waiting(language, ahead), job, busy=True)
+                    case "done":
+                        yield self._finished(job, status.message)
+                    case "stopped":
+                        yield _scene(stage.stopped(language), job, again=True)
+                    case "failed":
+                        yield _scene(stage.failed(language, status.message), job, again=True)
+                    case _:
+                        yield _scene(stage.working(language, status, picture), job, busy=True)
 
-    def _shown(self, job: str, status: Status, ahead: int, picture: str | None) -> Scene:
-        match status.phase:
-            case "queued":
-                return _scene(stage.waiting(ahead), job, busy=True)
-            case "done":
-                path = str(self.desk.hand_out(job))
-                return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
-                        gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
-                        gr.Button(visible=self.goes_on), gr.Button(visible=True), status.message, job)  # fmt: skip
-            case "stopped":
-                return _scene(stage.stopped(), job, again=True)
-            case "failed":
-                return _scene(stage.failed(status.message), job, again=True)
-        return _scene(stage.working(status, picture), job, busy=True)
+    def _finished(self, job: str, line: str) -> Scene:
+        path = str(self.desk.hand_out(job))
+        return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
+                gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
+                gr.Button(visible=self.goes_on), gr.Button(visible=True), line, job)  # fmt: skip
 
 
 def _scene(view: str, job: str = "", *, busy: bool = False, again: bool = False) -> Scene:

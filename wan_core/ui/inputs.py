@@ -9,6 +9,7 @@ import gradio as gr
 from wan_core.errors import MediaError
 from wan_core.specs import ModelSpec
 from wan_core.types import Request
+from wan_core.ui.words import label
 
 EXAMPLES = (
     "a small red star bouncing on green grass",
@@ -17,7 +18,7 @@ EXAMPLES = (
     "绿色方块在蓝天上向左移动",
 )
 MOTIONS = ("bouncing", "右に動く", "旋转")
-CONSENT = "Use a face or a voice only with the consent of the person it belongs to."
+CONSENT = "Use a face or a voice only with the consent of the person it belongs to"
 #: A number field shows 0 when it is empty, so "leave it to the model" needs a value of its own.
 LEFT_OPEN = {"width": 0, "height": 0, "flow_shift": 0, "seed": -1}
 QUALITIES = {"Draft": 0.5, "Standard": 1.0, "Fine": 2.0}
@@ -46,15 +47,16 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
     elif mode == "reference":
         widgets |= _people(spec)
     prompt = gr.Textbox(
-        value=EXAMPLES[0] if mode == "text" else "", label="Prompt", lines=3, max_lines=8,
-        placeholder="What happens in the video?",
+        value=EXAMPLES[0] if mode == "text" else "", label=label("Prompt"), lines=3, max_lines=8,
+        placeholder=label("What happens in the video?"),
     )  # fmt: skip
     if mode != "reference":
         _chips(prompt, EXAMPLES if mode == "text" else MOTIONS)
-    quality = gr.Radio(list(QUALITIES), value="Standard", label="Quality")
-    length = f"Length in frames, {spec.recipe.fps} a second"
+    quality = gr.Radio([(label(name), name) for name in QUALITIES], value="Standard", label=label("Quality"))
     # with a voice, the video lasts as long
-    frames = gr.Slider(1, spec.max_frames, spec.recipe.frames, step=4, label=length, visible=mode != "reference")
+    frames = gr.Slider(
+        1, spec.max_frames, spec.recipe.frames, step=4, label=label("Length in frames"), visible=mode != "reference"
+    )
     widgets |= {"prompt": prompt, "num_frames": frames} | _advanced(mode, spec)
     quality.change(
         lambda q: max(1, round(spec.recipe.steps * QUALITIES[q])), quality, widgets["num_inference_steps"],
@@ -65,25 +67,25 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
 
 def _frames(spec: ModelSpec) -> dict[str, Any]:
     """A first frame, how it fits, and a last frame where the model takes one."""
-    image = _picture("First frame", 220)
-    fit = gr.Radio([("Crop to fill", "crop"), ("Pad on white", "pad")], value="crop", label="Fit")
+    image = _picture(label("First frame"), 220)
+    fit = gr.Radio([(label("Crop to fill"), "crop"), (label("Pad on white"), "pad")], value="crop", label=label("Fit"))
     with gr.Row() as focus:
-        across = gr.Slider(0, 1, 0.5, step=0.05, label="Focus, across")
-        down = gr.Slider(0, 1, 0.5, step=0.05, label="Focus, down")
+        across = gr.Slider(0, 1, 0.5, step=0.05, label=label("Focus, across"))
+        down = gr.Slider(0, 1, 0.5, step=0.05, label=label("Focus, down"))
     fit.change(lambda way: gr.Row(visible=way == "crop"), fit, focus, api_visibility="private", queue=False)
     widgets = {"image": image, "image_fit": fit, "focal_x": across, "focal_y": down}
     if "last_image" in spec.modes:
-        with gr.Accordion("Last frame", open=False):
-            widgets["last_image"] = _picture("Last frame", 180)
+        with gr.Accordion(label("Last frame"), open=False):
+            widgets["last_image"] = _picture(label("Last frame"), 180)
     return widgets
 
 
 def _people(spec: ModelSpec) -> dict[str, Any]:
     """Reference pictures and a voice."""
-    gr.Markdown(CONSENT, elem_classes="consent")
+    gr.Markdown(label(CONSENT), elem_classes="consent")
     with gr.Row():
         labels = ("Who or what", "And", "And")[: spec.references[1]]
-        widgets: dict[str, Any] = {n: _picture(label, 150) for n, label in zip(PICTURES, labels, strict=False)}
+        widgets: dict[str, Any] = {n: _picture(label(word), 150) for n, word in zip(PICTURES, labels, strict=False)}
     return widgets | {"audio": _voice()}
 
 
@@ -91,41 +93,42 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
     """What most people leave alone."""
     recipe = spec.recipe
     widgets: dict[str, Any] = {}
-    with gr.Accordion("Advanced", open=False):
-        widgets["num_inference_steps"] = gr.Slider(1, 100, recipe.steps, step=1, label="Steps")
-        widgets["guidance_scale"] = gr.Slider(1, 12, recipe.guidance, step=0.1, label="Guidance (1 is off)")
-        for name, value, label in (
+    with gr.Accordion(label("Advanced"), open=False):
+        widgets["num_inference_steps"] = gr.Slider(1, 100, recipe.steps, step=1, label=label("Steps"))
+        widgets["guidance_scale"] = gr.Slider(1, 12, recipe.guidance, step=0.1, label=label("Guidance (1 is off)"))
+        for name, value, word in (
             ("audio_guidance_scale", recipe.audio_guidance, "Guidance by the voice"),
             ("image_guidance_scale", recipe.image_guidance, "Guidance by the pictures"),
         ):
             if mode == "reference" and value != 1:
-                widgets[name] = gr.Slider(1, 12, value, step=0.1, label=label)
-        widgets["seed"] = gr.Number(value=LEFT_OPEN["seed"], label="Seed (-1: a new one)", precision=0)
-        widgets["negative_prompt"] = gr.Textbox(value=recipe.negative, label="Negative prompt", lines=2)
+                widgets[name] = gr.Slider(1, 12, value, step=0.1, label=label(word))
+        widgets["seed"] = gr.Number(value=LEFT_OPEN["seed"], label=label("Seed (-1: a new one)"), precision=0)
+        widgets["negative_prompt"] = gr.Textbox(value=recipe.negative, label=label("Negative prompt"), lines=2)
         with gr.Row():
             follow = mode == "image" and not spec.fixed_size
-            hint = " (0: the picture's shape)" if follow else ""
+            hint = " (0: as the picture)" if follow else ""
             for name, side in zip(("width", "height"), recipe.size, strict=True):
-                widgets[name] = gr.Number(value=0 if follow else side, label=name.capitalize() + hint, precision=0)
-        widgets["sampler"] = gr.Radio(["unipc", "euler"], value="unipc", label="Sampler")
-        widgets["flow_shift"] = gr.Number(value=LEFT_OPEN["flow_shift"], label="Flow shift (0: the model's own)")
+                word = label(name.capitalize() + hint)
+                widgets[name] = gr.Number(value=0 if follow else side, label=word, precision=0)
+        widgets["sampler"] = gr.Radio(["unipc", "euler"], value="unipc", label=label("Sampler"))
+        widgets["flow_shift"] = gr.Number(value=LEFT_OPEN["flow_shift"], label=label("Flow shift (0: the model's own)"))
     return widgets
 
 
-def _picture(label: str, height: int) -> gr.Image:
+def _picture(name: str, height: int) -> gr.Image:
     """An image input that hands over the uploaded file as it is, to be checked by the core.
 
     Gradio's own preprocessing decodes the file and fails without words. The method is replaced on
     the instance: for a subclass Gradio would write a stub file beside this one.
     """
-    widget = gr.Image(label=label, type="filepath", sources=["upload", "clipboard"], height=height)
+    widget = gr.Image(label=name, type="filepath", sources=["upload", "clipboard"], height=height)
     widget.preprocess = lambda payload: None if payload is None else payload.path
     return widget
 
 
 def _voice() -> gr.Audio:
     """A sound input, from a file or the microphone, handed over as :func:`_picture` hands pictures."""
-    widget = gr.Audio(label="Voice", type="filepath", sources=["upload", "microphone"])
+    widget = gr.Audio(label=label("Voice"), type="filepath", sources=["upload", "microphone"])
     widget.preprocess = lambda payload: None if payload is None else payload.path
     return widget
 

@@ -27,6 +27,7 @@ from wan_core.ui.handlers import (
 )
 from wan_core.ui.inputs import inputs, request_of
 from wan_core.ui.visit import REMEMBER, Visit
+from wan_core.ui.words import label
 
 #: Inputs that change what a video costs.
 PRICED = (
@@ -63,8 +64,8 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
         _jobs(desk)  # first: the page's own Cancel would take the name
         visit = Visit(desk)
         with gr.Tabs() as tabs:
-            for mode, label in TABS.items():
-                with gr.Tab(label, id=mode):
+            for mode, name in TABS.items():
+                with gr.Tab(label(name), id=mode):
                     engine = engines[mode]
                     if engine is None:
                         gr.Markdown(_absent(mode, specs))
@@ -107,8 +108,10 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit)
         with gr.Column(scale=5, min_width=320, elem_classes="card"):
             widgets = inputs(mode, spec)
             plan = gr.Markdown("", elem_classes="plan")
-            go = gr.Button("Generate", variant="primary", elem_classes="make")
-            refill = gr.UploadButton("Restore from a video …", file_types=[".mp4"], size="sm", elem_classes="again")
+            go = gr.Button(label("Generate"), variant="primary", elem_classes="make")
+            refill = gr.UploadButton(
+                label("Restore from a video …"), file_types=[".mp4"], size="sm", elem_classes="again"
+            )
             told = gr.Markdown(visible=False, elem_classes="plan")
             refill.upload(
                 restore_handler(mode, list(widgets), engines), refill, [*widgets.values(), told],
@@ -116,17 +119,17 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit)
             )  # fmt: skip
         with gr.Column(scale=8, min_width=320):
             with gr.Column(elem_classes="stage"):
-                view = gr.HTML(stage.empty())
+                view = gr.HTML(stage.empty("en"))
                 video = gr.Video(
-                    label="Result", show_label=False, visible=False, interactive=False, autoplay=True, loop=True,
+                    label=label("Result"), show_label=False, visible=False, interactive=False, autoplay=True, loop=True,
                     buttons=[], height=420,
                 )  # fmt: skip
-                stop = gr.Button("Cancel", visible=False, elem_classes="stop")
-                again = gr.Button("Try again", visible=False, elem_classes="stop")
+                stop = gr.Button(label("Cancel"), visible=False, elem_classes="stop")
+                again = gr.Button(label("Try again"), visible=False, elem_classes="stop")
             with gr.Row(elem_classes="after"):
-                save = gr.DownloadButton("Download", visible=False)
-                onward = gr.Button("Go on from the last frame", visible=False)
-                reuse = gr.Button("Keep this seed", visible=False)
+                save = gr.DownloadButton(label("Download"), visible=False)
+                onward = gr.Button(label("Go on from the last frame"), visible=False)
+                reuse = gr.Button(label("Keep this seed"), visible=False)
                 line = gr.Markdown("", elem_classes="plan")
             job = gr.Textbox(visible="hidden", label="job")
     shown = _Shown(view, video, stop, again, save, onward, reuse, line, job)

@@ -7,62 +7,75 @@ import html
 
 from wan_core.studio.jobs import Status
 from wan_core.types import Settled
+from wan_core.ui.words import say
 
 PHASES = {"encode": "Reading the prompt", "denoise": "Denoising", "decode": "Decoding"}
 
 
-def empty() -> str:
+def empty(language: str) -> str:
     """Before anything was asked for."""
-    return _view('<div class="quiet">Your video appears here.</div>')
+    return _quiet(say(language, "Your video appears here"))
 
 
-def waiting(ahead: int) -> str:
+def waiting(language: str, ahead: int) -> str:
     """In the queue, behind so many others."""
-    place = "" if not ahead else f"<br>{ahead} video{'s' if ahead > 1 else ''} before yours"
-    return _view(f'<div class="quiet">Waiting for the model …{place}</div>')
+    place = f"<br>{say(language, '{count} before yours', count=ahead)}" if ahead else ""
+    return _quiet(say(language, "Waiting for the model …") + place)
 
 
-def stopped() -> str:
+def stopped(language: str) -> str:
     """The user cancelled."""
-    return _view('<div class="quiet">Stopped.</div>')
+    return _quiet(say(language, "Stopped"))
 
 
-def failed(message: str) -> str:
+def failed(language: str, message: str) -> str:
     """Something is to be mended; the message says what."""
-    return _view(f'<div class="fault" role="alert"><b>This cannot be made yet</b>{html.escape(message)}</div>')
+    head = say(language, "This cannot be made yet")
+    return _view(f'<div class="fault" role="alert"><b>{head}</b>{html.escape(message)}</div>')
 
 
-def working(status: Status, picture: str | None) -> str:
+def working(language: str, status: Status, picture: str | None) -> str:
     """A phase, its step, and the preview so far.
 
     Args:
+        language: of the words.
         status: where the work is.
         picture: a data URI, or None.
     """
-    words = PHASES[status.phase]
+    words, left = say(language, PHASES[status.phase]), ""
     if status.phase == "denoise":
-        words += f", step {status.step} of {status.of}"
-    left = "" if status.seconds_left is None else f"{status.seconds_left:.0f} s left"
-    image = f'<img src="{picture}" alt="preview of the video so far">' if picture else ""
+        words += ", " + say(language, "step {step} of {of}", step=status.step, of=status.of)
+    if status.seconds_left is not None:
+        left = say(language, "{seconds} s left", seconds=round(status.seconds_left))
+    image = f'<img src="{picture}" alt="{say(language, "preview of the video so far")}">' if picture else ""
     return _view(
         f'{image}<div class="line"><div class="words"><span>{words}</span><span>{left}</span></div>'
         f'<div class="track"><div style="width:{100 * status.share:.1f}%"></div></div></div>'
     )
 
 
-def plan_line(settled: Settled, seconds: float | None) -> str:
+def plan_line(language: str, settled: Settled, seconds: float | None) -> str:
     """What will be made, and how long that takes here if that is known."""
-    length = f"**{settled.num_frames / settled.fps:.1f} s** ({settled.num_frames} frames, {settled.fps} a second)"
-    line = f"{settled.width}x{settled.height} · {length} · {settled.num_inference_steps} steps"
-    if seconds is None:
-        return line
-    minutes = f"{seconds / 60:.0f} min" if seconds > 90 else f"{max(1, seconds):.0f} s"
-    return f"{line} · takes about **{minutes}** here"
+    length = say(
+        language, "{seconds} s ({frames} frames, {fps} a second)", frames=settled.num_frames, fps=settled.fps,
+        seconds=f"{settled.num_frames / settled.fps:.1f}",
+    )  # fmt: skip
+    steps = say(language, "{steps} steps", steps=settled.num_inference_steps)
+    parts = [f"{settled.width}x{settled.height}", length, steps]
+    if seconds is not None and seconds > 90:
+        parts.append(say(language, "takes about {minutes} min here", minutes=round(seconds / 60)))
+    elif seconds is not None:
+        parts.append(say(language, "takes about {seconds} s here", seconds=max(1, round(seconds))))
+    return " · ".join(parts)
 
 
 def data_uri(webp: bytes) -> str:
     """A picture to put into the page itself."""
     return "data:image/webp;base64," + base64.b64encode(webp).decode()
+
+
+def _quiet(inner: str) -> str:
+    return _view(f'<div class="quiet">{inner}</div>')
 
 
 def _view(inner: str) -> str:

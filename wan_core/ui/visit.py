@@ -15,6 +15,7 @@ from wan_core.errors import WanError
 from wan_core.studio.jobs import Jobs
 from wan_core.ui.desk import Desk
 from wan_core.ui.stage import data_uri
+from wan_core.ui.words import language_of, say
 
 SHOWN = 12  # videos on the strip
 
@@ -42,12 +43,13 @@ REMEMBER = """(job) => {
 }"""
 
 
-def strip(jobs: Jobs, visitor: str) -> str:
+def strip(jobs: Jobs, visitor: str, language: str) -> str:
     """A visitor's last videos as links to their jobs.
 
     Args:
         jobs: all of them.
         visitor: the browser's token.
+        language: of the strip's name.
     """
     links = []
     for card in jobs.of(visitor)[:SHOWN]:
@@ -56,7 +58,7 @@ def strip(jobs: Jobs, visitor: str) -> str:
         if poster.exists():
             picture = data_uri(poster.read_bytes())
             links.append(f'<a href="?job={card.id}" title="{prompt}"><img src="{picture}" alt="{prompt}"></a>')
-    return f'<nav class="history" aria-label="Your videos">{"".join(links)}</nav>' if links else ""
+    return f'<nav class="history" aria-label="{say(language, "Your videos")}">{"".join(links)}</nav>' if links else ""
 
 
 class Visit:
@@ -91,10 +93,10 @@ class Visit:
 
     def recall(self, event: Any) -> None:
         """After an event, show the strip anew."""
-        event.then(
-            lambda token: strip(self.desk.jobs, token), self.token, self.strip,
-            show_progress="hidden", api_visibility="private",
-        )  # fmt: skip
+        event.then(self._strip, self.token, self.strip, show_progress="hidden", api_visibility="private")
+
+    def _strip(self, token: str, request: gr.Request) -> str:
+        return strip(self.desk.jobs, token, language_of(request))
 
     def _place(self, job: str) -> Any:
         try:

@@ -1,0 +1,123 @@
+"""The interface's words in English, Japanese and Chinese; the English one is the key.
+
+Widgets are translated in the browser, by its language; what the server writes, by the language that
+the browser says it prefers. Errors name fields and values and stay in English.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+LANGUAGES = ("en", "ja", "zh")
+#: English: (Japanese, Chinese). No dots: the browser takes them for paths.
+WORDS = {
+    # tabs and inputs
+    "Text": ("テキスト", "文字"),
+    "Image": ("画像", "图片"),
+    "Reference": ("参照", "参考"),
+    "Prompt": ("プロンプト", "提示词"),
+    "What happens in the video?": ("どんな動画にしますか？", "视频里发生什么？"),
+    "Quality": ("品質", "质量"),
+    "Draft": ("下書き", "草稿"),
+    "Standard": ("標準", "标准"),
+    "Fine": ("精細", "精细"),
+    "Length in frames": ("長さ（フレーム）", "长度（帧）"),
+    "First frame": ("最初のフレーム", "首帧"),
+    "Last frame": ("最後のフレーム", "尾帧"),
+    "Fit": ("合わせ方", "适配"),
+    "Crop to fill": ("切り抜き", "裁剪填满"),
+    "Pad on white": ("白で余白", "白边补齐"),
+    "Focus, across": ("焦点（横）", "焦点（横向）"),
+    "Focus, down": ("焦点（縦）", "焦点（纵向）"),
+    "Who or what": ("誰・何", "人物或物体"),
+    "And": ("さらに", "还有"),
+    "Voice": ("音声", "声音"),
+    "Advanced": ("詳細設定", "高级"),
+    "Steps": ("ステップ数", "步数"),
+    "Guidance (1 is off)": ("ガイダンス（1で無効）", "引导（1 为关闭）"),
+    "Guidance by the voice": ("音声ガイダンス", "声音引导"),
+    "Guidance by the pictures": ("画像ガイダンス", "图片引导"),
+    "Seed (-1: a new one)": ("シード（-1で毎回新規）", "种子（-1 为随机）"),
+    "Negative prompt": ("ネガティブプロンプト", "负面提示词"),
+    "Width": ("幅", "宽"),
+    "Height": ("高さ", "高"),
+    "Width (0: as the picture)": ("幅（0で画像に合わせる）", "宽（0 随图片）"),
+    "Height (0: as the picture)": ("高さ（0で画像に合わせる）", "高（0 随图片）"),
+    "Sampler": ("サンプラー", "采样器"),
+    "Flow shift (0: the model's own)": ("フローシフト（0でモデル既定）", "流偏移（0 为模型默认）"),
+    "Use a face or a voice only with the consent of the person it belongs to": (
+        "顔や声は、必ず本人の同意を得て使ってください",
+        "使用他人的面孔或声音前，请先征得本人同意",
+    ),
+    # buttons
+    "Generate": ("生成", "生成"),
+    "Cancel": ("中止", "取消"),
+    "Try again": ("もう一度", "重试"),
+    "Download": ("ダウンロード", "下载"),
+    "Go on from the last frame": ("最後のフレームから続ける", "从最后一帧继续"),
+    "Keep this seed": ("このシードを使う", "沿用此种子"),
+    "Restore from a video …": ("動画から設定を復元 …", "从视频恢复设置 …"),
+    "Result": ("結果", "结果"),
+    # what the server writes
+    "Your video appears here": ("ここに動画が表示されます", "视频会显示在这里"),
+    "Waiting for the model …": ("順番を待っています …", "正在排队 …"),
+    "{count} before yours": ("この前に{count}件", "前面还有 {count} 个"),
+    "Stopped": ("中止しました", "已停止"),
+    "This cannot be made yet": ("このままでは作れません", "还不能生成"),
+    "Reading the prompt": ("プロンプトを読んでいます", "正在读取提示词"),
+    "Denoising": ("ノイズ除去中", "正在去噪"),
+    "Decoding": ("デコード中", "正在解码"),
+    "step {step} of {of}": ("{step}/{of} ステップ", "第 {step}/{of} 步"),
+    "{seconds} s left": ("残り{seconds}秒", "剩余 {seconds} 秒"),
+    "preview of the video so far": ("途中経過", "当前预览"),
+    "{seconds} s ({frames} frames, {fps} a second)": (
+        "{seconds}秒（{frames}フレーム、毎秒{fps}）",
+        "{seconds} 秒（{frames} 帧，每秒 {fps} 帧）",
+    ),
+    "{steps} steps": ("{steps}ステップ", "{steps} 步"),
+    "takes about {seconds} s here": ("この環境で約{seconds}秒", "在此约需 {seconds} 秒"),
+    "takes about {minutes} min here": ("この環境で約{minutes}分", "在此约需 {minutes} 分钟"),
+    "Your videos": ("作った動画", "你的视频"),
+}  # fmt: skip
+
+
+def translations() -> gr.I18n:
+    """All words, for ``launch``."""
+    return gr.I18n(
+        en={word: word for word in WORDS},
+        ja={word: ja for word, (ja, _) in WORDS.items()},
+        zh={word: zh for word, (_, zh) in WORDS.items()},
+    )
+
+
+def label(word: str) -> str:
+    """A word on a widget, translated by the browser.
+
+    Args:
+        word: one of ``WORDS``.
+    """
+    if word not in WORDS:
+        raise KeyError(word)
+    return gr.I18n()(word)  # type: ignore[return-value] - Gradio takes it wherever it takes a string
+
+
+def say(language: str, word: str, **values: object) -> str:
+    """A word that the server writes.
+
+    Args:
+        language: one of ``LANGUAGES``.
+        word: one of ``WORDS``.
+        values: what stands in its braces.
+    """
+    said = dict(zip(LANGUAGES, (word, *WORDS[word]), strict=True))[language]
+    return said.format(**values)
+
+
+def language_of(request: gr.Request | None) -> str:
+    """The first of our languages that a visitor's browser prefers; English if there is none."""
+    wished = "" if request is None else request.headers.get("accept-language", "")
+    for part in wished.split(","):
+        code = part.split(";")[0].strip().lower()[:2]
+        if code in LANGUAGES:
+            return code
+    return "en"
