@@ -81,6 +81,23 @@ def test_image_tab(page: Page, photo: Path) -> None:
     expect(page.locator(".stage video").last).to_be_visible(timeout=2 * MINUTE)
 
 
+def test_a_click_moves_what_the_model_sees(page: Page, photo: Path) -> None:
+    page.get_by_role("tab", name="Image").click()
+    page.locator("input[type=file][accept*=image]").last.set_input_files(str(photo))
+    seen = (
+        page.get_by_label("What the model sees", exact=False)
+        .locator("img")
+        .or_(page.locator(".block", has_text="What the model sees").locator("img"))
+    )
+    expect(seen.last).to_be_visible(timeout=MINUTE)
+    box = seen.last.bounding_box()
+    assert box is not None
+    seen.last.click(position={"x": box["width"] * 0.9, "y": box["height"] * 0.5})
+    across = page.get_by_label("number input for Focus, across")
+    expect(across).not_to_have_value("0.5", timeout=MINUTE)
+    assert float(across.input_value()) > 0.6
+
+
 def test_image_tab_without_an_image(page: Page) -> None:
     page.get_by_role("tab", name="Image").click()
     page.get_by_label("Prompt", exact=True).last.fill("spinning")
@@ -95,6 +112,18 @@ def test_phone_width_has_no_sideways_scroll(app: str, browser: Browser, dark: bo
     page.goto(app)
     expect(page.get_by_role("button", name="Generate").first).to_be_visible(timeout=MINUTE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_embedded_the_page_has_no_head_and_opens_where_it_is_told(app: str, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_content(f'<iframe src="{app}/?view=embed&tab=image" width="900" height="800"></iframe>')
+    frame = page.frame_locator("iframe")
+    image = frame.get_by_role("tab", name="Image")
+    expect(image).to_have_attribute("aria-selected", "true", timeout=MINUTE)
+    expect(frame.locator("#head")).to_be_hidden()
+    expect(frame.locator("footer")).to_be_hidden()
     context.close()
 
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from wan_core.condition import fit, open_picture
 from wan_core.condition.i2v import frame_mask
-from wan_core.condition.picture import crop_box, to_tensor
+from wan_core.condition.picture import to_tensor
 from wan_core.errors import MediaError
+from wan_core.framing import crop_box
 
 
 def test_a_text_file_named_png(tmp_path: Path) -> None:

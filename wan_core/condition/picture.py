@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from wan_core.errors import MediaError
+from wan_core.framing import crop_box, padded
 from wan_core.types import ImageInput
 
 MOST_MEGAPIXELS = 50
@@ -70,26 +71,6 @@ def _upright(image: Image.Image, field: str, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def crop_box(
-    source: tuple[int, int], target: tuple[int, int], focal: tuple[float, float]
-) -> tuple[float, float, float, float]:
-    """The part of a picture that fills a frame, as near to the focal point as the edges allow.
-
-    Args:
-        source: the picture's width and height.
-        target: the frame's width and height.
-        focal: point to keep in the middle, each 0 to 1.
-
-    Returns:
-        left, top, right, bottom in the picture's pixels.
-    """
-    scale = min(source[0] / target[0], source[1] / target[1])
-    width, height = target[0] * scale, target[1] * scale
-    left = min(max(focal[0] * source[0] - width / 2, 0), source[0] - width)
-    top = min(max(focal[1] * source[1] - height / 2, 0), source[1] - height)
-    return left, top, left + width, top + height
-
-
 def fit(image: Image.Image, size: tuple[int, int], how: str, focal: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
     """Bring a picture to a frame's size.
 
@@ -105,10 +86,8 @@ def fit(image: Image.Image, size: tuple[int, int], how: str, focal: tuple[float,
     if image.size == size:
         return image
     if how == "pad":
-        scale = min(size[0] / image.width, size[1] / image.height)
-        inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        inner, corner = padded(image.size, size)
         canvas = Image.new("RGB", size, "white")
-        corner = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
         canvas.paste(image.resize(inner, Image.Resampling.LANCZOS), corner)
         return canvas
     box = crop_box(image.size, size, focal)

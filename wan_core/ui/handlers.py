@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -19,6 +20,7 @@ from wan_core.types import Request
 from wan_core.ui import stage
 from wan_core.ui.desk import Desk, shown
 from wan_core.ui.inputs import flattened
+from wan_core.ui.sight import sight
 from wan_core.ui.words import language_of
 
 #: A tab's outputs, in order; the last is the id of the job that they show.
@@ -106,6 +108,20 @@ class Tab:
 
         return named(handler, self.names)
 
+    def sight(self) -> Callable[..., Any]:
+        """The Image tab's preview: inputs to what the model will see of the picture."""
+
+        async def handler(*inputs: Any) -> Any:
+            fields = dict(zip(self.names, inputs[:-1], strict=True)) | {"prompt": "-", "negative_prompt": None}
+            try:
+                plan, _ = await self.desk.price(lambda: self.build(*fields.values()))
+                picture = await asyncio.to_thread(sight, Path(fields["image"]), plan.settled)
+            except (WanError, OSError):
+                return gr.Image(visible=False)  # what is wrong stands in the line of the plan, or on the stage
+            return gr.Image(picture, visible=True)
+
+        return named(handler, self.names)
+
     async def _follow(self, job: str, language: str) -> AsyncGenerator[Scene, None]:
         picture, seen = None, 0
         async with aclosing(self.desk.watch(job)) as statuses:
@@ -130,6 +146,12 @@ class Tab:
         return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
                 gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
                 gr.Button(visible=self.goes_on), gr.Button(visible=True), line, job)  # fmt: skip
+
+
+def aimed(picture: Any, at: gr.SelectData) -> tuple[float, float]:
+    """A click on what the model sees, as a focal point: across and down, 0 to 1."""
+    height, width = picture.shape[:2]
+    return round(at.index[0] / width, 2), round(at.index[1] / height, 2)
 
 
 def _scene(view: str, job: str = "", *, busy: bool = False, again: bool = False) -> Scene:

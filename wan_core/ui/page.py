@@ -17,6 +17,7 @@ from wan_core.ui.desk import Desk
 from wan_core.ui.handlers import (
     FIELDS,
     Tab,
+    aimed,
     api_handler,
     progress,
     refused,
@@ -34,6 +35,7 @@ PRICED = (
     "image", "last_image", "reference", "audio", "width", "height", "num_frames", "num_inference_steps",
     "guidance_scale",
 )  # fmt: skip
+FRAMING = ("image", "image_fit", "focal_x", "focal_y", "width", "height")
 #: Ctrl+Enter presses the Generate button of the open tab.
 KEYS = """() => document.addEventListener('keydown', (event) => {
   if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return
@@ -107,6 +109,10 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit)
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320, elem_classes="card"):
             widgets = inputs(mode, spec)
+            seen = gr.Image(
+                label=label("What the model sees: click on what matters"), visible=False, interactive=False,
+                buttons=[], height=200,
+            )  # fmt: skip
             plan = gr.Markdown("", elem_classes="plan")
             go = gr.Button(label("Generate"), variant="primary", elem_classes="make")
             refill = gr.UploadButton(
@@ -144,7 +150,18 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit)
     priced = [widgets[name].change for name in PRICED if name in widgets]
     visit.prices.append((tab.plan(), list(widgets.values()), plan))
     gr.on(priced, *visit.prices[-1], trigger_mode="always_last", show_progress="hidden", api_visibility="private")
+    if mode == "image":
+        _watch_picture(tab, widgets, seen)
     return names
+
+
+def _watch_picture(tab: Tab, widgets: dict[str, Any], seen: gr.Image) -> None:
+    """Show what the model sees of the first frame; a click there moves the focal point."""
+    framing = [widgets[name].change for name in FRAMING]
+    gr.on(framing, tab.sight(), list(widgets.values()), seen, trigger_mode="always_last",
+          show_progress="hidden", api_visibility="private")  # fmt: skip
+    focus = [widgets["focal_x"], widgets["focal_y"]]
+    seen.select(aimed, seen, focus, show_progress="hidden", api_visibility="private")
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,25 @@ from wan_core.ui.desk import Desk
 from wan_core.ui.stage import data_uri
 from wan_core.ui.words import language_of, say
 
+MODES = ("text", "image", "reference")  # the tabs
 SHOWN = 12  # videos on the strip
 
-#: When the page opens: the job in the address or the last one, and the browser's token.
+#: When the page opens: the job in the address or the last one, the browser's token, and the tab in
+#: the address, ``?tab=image``. ``?view=embed`` leaves out the head and the foot.
 ARRIVE = """() => {
-  let job = new URLSearchParams(location.search).get('job') || '', visitor = ''
+  const asked = new URLSearchParams(location.search)
+  document.body.classList.toggle('embed', asked.get('view') === 'embed')
+  const tab = asked.get('tab') || ''
+  let job = asked.get('job') || '', visitor = ''
   try {
-    job = job || localStorage.getItem('wan-job') || ''
+    job = job || (tab ? '' : localStorage.getItem('wan-job')) || ''
     visitor = localStorage.getItem('wan-visitor') || ''
     if (!visitor) {
       visitor = Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, '0')).join('')
       localStorage.setItem('wan-visitor', visitor)
     }
   } catch { /* storage is forbidden in some frames: the page then forgets */ }
-  return [job, visitor]
+  return [job, visitor, tab]
 }"""
 
 #: When a job begins: note it for the next time.
@@ -68,6 +73,7 @@ class Visit:
         self.desk = desk
         self.token = gr.Textbox(visible="hidden", label="visitor")
         self.asked = gr.Textbox(visible="hidden", label="job")
+        self.tab = gr.Textbox(visible="hidden", label="tab")
         self.strip = gr.HTML(render=False)
         self.returns: list[tuple[Any, list[Any]]] = []  # a handler and outputs per tab
         self.onward: list[tuple[gr.Button, gr.Textbox]] = []  # buttons and the jobs that they go on from
@@ -77,8 +83,8 @@ class Visit:
     def arrive(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
         """When the page opens, go back to where the visitor was."""
         self.strip.render()
-        here = page.load(None, None, [self.asked, self.token], js=ARRIVE, api_visibility="private")
-        here.then(self._place, self.asked, tabs, show_progress="hidden", api_visibility="private")
+        here = page.load(None, None, [self.asked, self.token, self.tab], js=ARRIVE, api_visibility="private")
+        here.then(self._place, [self.asked, self.tab], tabs, show_progress="hidden", api_visibility="private")
         self.recall(here)
         for handler, outputs in self.returns:
             shown = here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
@@ -98,7 +104,9 @@ class Visit:
     def _strip(self, token: str, request: gr.Request) -> str:
         return strip(self.desk.jobs, token, language_of(request))
 
-    def _place(self, job: str) -> Any:
+    def _place(self, job: str, tab: str) -> Any:
+        if tab in MODES:
+            return gr.Tabs(selected=tab)
         try:
             return gr.Tabs(selected=self.desk.jobs.card(job).mode) if job else gr.skip()
         except WanError:

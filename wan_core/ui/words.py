@@ -29,6 +29,10 @@ WORDS = {
     "Pad on white": ("白で余白", "白边补齐"),
     "Focus, across": ("焦点（横）", "焦点（横向）"),
     "Focus, down": ("焦点（縦）", "焦点（纵向）"),
+    "What the model sees: click on what matters": (
+        "モデルに見える範囲（大事な所をクリック）",
+        "模型看到的部分（点击重点处）",
+    ),
     "Who or what": ("誰・何", "人物或物体"),
     "And": ("さらに", "还有"),
     "Voice": ("音声", "声音"),
