@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 Size = tuple[int, int]  # width, height
+SHAPES = {"16:9": 16 / 9, "4:3": 4 / 3, "1:1": 1.0, "3:4": 3 / 4, "9:16": 9 / 16}
+GRID = 32  # pixels that every model's sides may be a multiple of
 
 
 def crop_box(source: Size, target: Size, focal: tuple[float, float]) -> tuple[float, float, float, float]:
@@ -33,3 +37,18 @@ def padded(source: Size, target: Size) -> tuple[Size, tuple[int, int]]:
     scale = min(target[0] / source[0], target[1] / source[1])
     inner = max(1, round(source[0] * scale)), max(1, round(source[1] * scale))
     return inner, ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2)
+
+
+def sizes(usual: Size, longest: int) -> dict[str, Size]:
+    """Frame sizes of common shapes, as many pixels as a model's usual size has, or a little fewer.
+
+    Args:
+        usual: the model's usual width and height.
+        longest: its longest side.
+    """
+    area = usual[0] * usual[1]
+    found = {}
+    for name, aspect in SHAPES.items():
+        width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+        found[name] = tuple(min(max(GRID, int(side // GRID) * GRID), longest) for side in (width, height))
+    return found

@@ -12,7 +12,7 @@ from wan_core.condition import fit, open_picture
 from wan_core.condition.i2v import frame_mask
 from wan_core.condition.picture import to_tensor
 from wan_core.errors import MediaError
-from wan_core.framing import crop_box
+from wan_core.framing import crop_box, sizes
 
 
 def test_a_text_file_named_png(tmp_path: Path) -> None:
@@ -87,3 +87,11 @@ def test_frame_mask_of_81_frames() -> None:
     both = frame_mask(81, (2, 3), last=True)
     assert both[0, :, -1, 0, 0].tolist() == [0, 0, 0, 1]
     assert both.sum() - mask.sum() == 6
+
+
+@pytest.mark.parametrize(("usual", "longest"), [((832, 480), 1280), ((1280, 704), 1280), ((128, 128), 128)])
+def test_shapes_have_the_usual_area_and_fit_every_grid(usual: tuple[int, int], longest: int) -> None:
+    for width, height in sizes(usual, longest).values():
+        assert width % 32 == height % 32 == 0
+        assert 32 <= max(width, height) <= longest
+        assert width * height <= usual[0] * usual[1]

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from wan_core.errors import MediaError
+from wan_core.framing import sizes
 from wan_core.specs import ModelSpec
 from wan_core.types import Request
 from wan_core.ui.words import label
@@ -57,12 +58,25 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
     frames = gr.Slider(
         1, spec.max_frames, spec.recipe.frames, step=4, label=label("Length in frames"), visible=mode != "reference"
     )
+    shape = None if spec.fixed_size else gr.Dropdown(_shapes(mode, spec), value=None, label=label("Shape"))
     widgets |= {"prompt": prompt, "num_frames": frames} | _advanced(mode, spec)
+    if shape is not None:
+        shape.change(
+            lambda size: [int(side) for side in size.split("x")], shape, [widgets["width"], widgets["height"]],
+            api_visibility="private", queue=False,
+        )  # fmt: skip
     quality.change(
         lambda q: max(1, round(spec.recipe.steps * QUALITIES[q])), quality, widgets["num_inference_steps"],
         api_visibility="private", queue=False,
     )  # fmt: skip
     return {name: widgets[name] for name in ORDER if name in widgets}
+
+
+def _shapes(mode: str, spec: ModelSpec) -> list[tuple[str, str]]:
+    """Sizes of common shapes; in image mode the picture's own comes first."""
+    own = [(label("As the picture"), "0x0")] if mode == "image" else []
+    some = {name: "x".join(map(str, size)) for name, size in sizes(spec.recipe.size, spec.max_side).items()}
+    return own + [(f"{name} · {size}", size) for name, size in some.items()]
 
 
 def _frames(spec: ModelSpec) -> dict[str, Any]:
@@ -104,7 +118,7 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
                 widgets[name] = gr.Slider(1, 12, value, step=0.1, label=label(word))
         widgets["seed"] = gr.Number(value=LEFT_OPEN["seed"], label=label("Seed (-1: a new one)"), precision=0)
         widgets["negative_prompt"] = gr.Textbox(value=recipe.negative, label=label("Negative prompt"), lines=2)
-        with gr.Row():
+        with gr.Row(visible=not spec.fixed_size):
             follow = mode == "image" and not spec.fixed_size
             hint = " (0: as the picture)" if follow else ""
             for name, side in zip(("width", "height"), recipe.size, strict=True):

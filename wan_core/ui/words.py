@@ -47,6 +47,8 @@ WORDS = {
     "Height": ("高さ", "高"),
     "Width (0: as the picture)": ("幅（0で画像に合わせる）", "宽（0 随图片）"),
     "Height (0: as the picture)": ("高さ（0で画像に合わせる）", "高（0 随图片）"),
+    "Shape": ("縦横比", "画面比例"),
+    "As the picture": ("画像に合わせる", "随图片"),
     "Sampler": ("サンプラー", "采样器"),
     "Flow shift (0: the model's own)": ("フローシフト（0でモデル既定）", "流偏移（0 为模型默认）"),
     "Use a face or a voice only with the consent of the person it belongs to": (
