@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from wan_core.framing import crop_box, padded
 from wan_core.types import Settled
@@ -37,6 +37,6 @@ def sight(path: Path, settled: Settled) -> Image.Image:
         return canvas
     box = crop_box(picture.size, frame, settled.focal_point)
     edges = round(box[0]), round(box[1]), round(box[2]), round(box[3])
-    dimmed = picture.point(lambda value: round(DIM * value))
+    dimmed = ImageEnhance.Brightness(picture).enhance(DIM)
     dimmed.paste(picture.crop(edges), edges[:2])
     return dimmed

@@ -91,11 +91,14 @@ class Visit:
             self.recall(shown)
         for priced in self.prices:
             here.then(*priced, show_progress="hidden", api_visibility="private")
-        for button, job in self.onward if self.first_frame is not None else ():
-            button.click(
-                lambda job: (gr.Tabs(selected="image"), str(self.desk.hand_out(job, "last.png"))),
-                job, [tabs, self.first_frame], show_progress="hidden", api_visibility="private",
-            )  # fmt: skip
+        if self.first_frame is not None:
+            for button, job in self.onward:
+                button.click(
+                    self._go_on, job, [tabs, self.first_frame], show_progress="hidden", api_visibility="private"
+                )
+
+    def _go_on(self, job: str) -> tuple[gr.Tabs, str]:
+        return gr.Tabs(selected="image"), str(self.desk.hand_out(job, "last.png"))
 
     def recall(self, event: Any) -> None:
         """After an event, show the strip anew."""

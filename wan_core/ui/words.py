@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-LANGUAGES = ("en", "ja", "zh")
+LANGUAGES: tuple[str, ...] = ("en", "ja", "zh")
 #: English: (Japanese, Chinese). No dots: the browser takes them for paths.
 WORDS = {
     # tabs and inputs
