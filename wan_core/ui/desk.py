@@ -16,8 +16,10 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from gradio.utils import get_upload_folder
 
@@ -30,6 +32,8 @@ from wan_core.types import Request
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+THREADS = 32
 LOOK = 0.1  # seconds between looks at a job
 COUNT = 1.0  # and between counts of the jobs before it
 
@@ -47,6 +51,13 @@ class Desk:
     jobs: Jobs
     queue: Queue
     check: Callable[[Request], Plan]
+    # asyncio's own has six threads on two cores, and whoever waits for a model to load would fill it
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "desk"))
+
+    async def _aside(self, work: Callable[..., T], *given: Any) -> T:
+        """Do something away from the event loop, in the caller's context."""
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        return await loop.run_in_executor(self.threads, lambda: context.run(work, *given))
 
     async def submit(self, make: Callable[[], Request], visitor: str = "") -> str:
         """Check a request and hand it in.
@@ -61,7 +72,7 @@ class Desk:
         Raises:
             WanError: nothing was handed in.
         """
-        return await asyncio.to_thread(self._submit, make, visitor)
+        return await self._aside(self._submit, make, visitor)
 
     def _submit(self, make: Callable[[], Request], visitor: str) -> str:
         request = make()
@@ -84,7 +95,7 @@ class Desk:
             pace = self.jobs.pace(plan.model)
             return plan, plan.flops / pace if pace else None
 
-        return await asyncio.to_thread(look)
+        return await self._aside(look)
 
     def _put(self, job: str) -> None:
         if self.queue.immediate:  # the context carries Gradio's request, which ZeroGPU bills by
@@ -100,12 +111,12 @@ class Desk:
         """
         before, counted = None, 0.0
         while True:
-            now = await asyncio.to_thread(self.jobs.status, job), 0 if before is None else before[1]
+            now = await self._aside(self.jobs.status, job), 0 if before is None else before[1]
             if now[0].phase != "queued":
                 now = now[0], 0
             elif time.monotonic() - counted > COUNT:
                 counted = time.monotonic()
-                now = now[0], await asyncio.to_thread(self.jobs.ahead, job)
+                now = now[0], await self._aside(self.jobs.ahead, job)
             if now != before:
                 yield now
             if now[0].ended:
@@ -115,7 +126,7 @@ class Desk:
 
     async def cancel(self, job: str) -> None:
         """Stop a job at its next step."""
-        await asyncio.to_thread(self.jobs.cancel, job)
+        await self._aside(self.jobs.cancel, job)
 
     async def again(self, job: str) -> None:
         """Run a job that failed or was stopped once more, from the latents it kept."""
@@ -124,7 +135,7 @@ class Desk:
             self.jobs.again(job)
             self._put(job)
 
-        await asyncio.to_thread(put)
+        await self._aside(put)
 
     def hand_out(self, job: str, name: str = "video.mp4") -> Path:
         """One of a job's files, by default its video, at a place that the page may serve.
