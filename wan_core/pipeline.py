@@ -364,12 +364,8 @@ def _move(module: Any, device: str) -> Any:
 def _vision(places: Places, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
     if places.vision is None:
         return None
-    from transformers import CLIPImageProcessor, CLIPVisionModel
-
-    processor, encoder = places.vision
-    return files.component(processor, CLIPImageProcessor, None), _move(
-        files.component(encoder, CLIPVisionModel, dtype), device
-    )
+    processor, encoder = files.vision(places.vision, dtype)
+    return processor, _move(encoder, device)
 
 
 def _hearing(places: Places, kind: str, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:

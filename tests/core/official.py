@@ -12,6 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 _TRUNK = (
+    ("condition_embedder.image_embedder.norm1.", "img_emb.proj.0."),
+    ("condition_embedder.image_embedder.ff.net.0.proj.", "img_emb.proj.1."),
+    ("condition_embedder.image_embedder.ff.net.2.", "img_emb.proj.3."),
+    ("condition_embedder.image_embedder.norm2.", "img_emb.proj.4."),
+    ("add_k_proj.", "k_img."),
+    ("add_v_proj.", "v_img."),
+    ("norm_added_k.", "norm_k_img."),
     ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
     ("condition_embedder.time_embedder.linear_2", "time_embedding.2"),
     ("condition_embedder.time_proj", "time_projection.1"),
@@ -109,7 +116,33 @@ def vae_names(tensors: dict[str, Tensor], residuals: int) -> dict[str, Tensor]:
     return out
 
 
-def write_wan(root: Path, trunks: list[Any], vae: Any, text: Any, tokenizer: Any) -> Path:
+def clip_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A CLIP vision tower's tensors under their official names, with a little of the text tower beside them."""
+    out = {"log_scale": torch.zeros(()), "textual.token_embedding.weight": torch.zeros(4, 4)}
+    for key, tensor in tensors.items():
+        block = re.match(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", key)
+        if block is None:
+            name = _replaced(key, (
+                ("embeddings.class_embedding", "cls_embedding"), ("embeddings.patch_embedding", "patch_embedding"),
+                ("embeddings.position_embedding.weight", "pos_embedding"), ("pre_layrnorm", "pre_norm"),
+                ("post_layernorm", "post_norm"),
+            ))  # fmt: skip
+            lead = {"cls_embedding": (1, 1), "pos_embedding": (1,)}.get(name, ())
+            out[f"visual.{name}"] = tensor.reshape(*lead, *tensor.shape)
+            continue
+        number, name, kind = block.groups()
+        if name == "self_attn.q_proj":
+            rows = [tensors[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
+            out[f"visual.transformer.{number}.attn.to_qkv.{kind}"] = torch.cat(rows)
+        elif not name.startswith("self_attn") or name.endswith("out_proj"):
+            plain = _replaced(
+                name, (("self_attn.out_proj", "attn.proj"), ("layer_norm", "norm"), ("fc1", "0"), ("fc2", "2"))
+            )
+            out[f"visual.transformer.{number}.{plain}.{kind}"] = tensor
+    return out
+
+
+def write_wan(root: Path, trunks: list[Any], vae: Any, text: Any, tokenizer: Any, clip: Any = None) -> Path:
     """Write a Wan model as its official repository has it: one transformer, or a high- and a low-noise one."""
     names = ["."] if len(trunks) == 1 else ["high_noise_model", "low_noise_model"]
     for name, trunk in zip(names, trunks, strict=True):
@@ -123,6 +156,9 @@ def write_wan(root: Path, trunks: list[Any], vae: Any, text: Any, tokenizer: Any
     torch.save(vae_names(vae.state_dict(), vae.config.num_res_blocks), root / f"Wan{kind}_VAE.pth")
     torch.save(text_names(text.state_dict()), root / "models_t5_umt5-xxl-enc-bf16.pth")
     tokenizer.save_pretrained(root / "google" / "umt5-xxl")
+    if clip is not None:
+        path = root / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+        torch.save(clip_names(clip.state_dict()), path)
     return root
 
 

@@ -10,15 +10,17 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
-from transformers import UMT5EncoderModel
+from PIL import Image
+from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5EncoderModel
 
 import wan_core
-from tests.core.official import text_names, vae_names, write, write_wan
+from tests.core.official import clip_names, text_names, vae_names, write, write_wan
 from tests.core.test_pipeline import text_encoder, tokenizer
 from tests.core.test_reference import BASE, asked, checkpoint, humo, probe, voice, wav2vec, whisper
 from tests.core.tiny import pair, shake, vae
 from wan_core.errors import CheckpointError
 from wan_core.model.adapters import HumoDiT, S2VDiT
+from wan_core.model.dit import WanDiT
 from wan_core.pipeline import Pipeline
 from wan_core.specs import SPECS
 from wan_core.studio.produce import produce
@@ -99,6 +101,48 @@ def test_official_wan_folders(kind: str, experts: int, name: str, tmp_path: Path
     picture = None if kind == "t2v" else np.full((40, 30, 3), 200, np.uint8)
     clip = pipe(prompt="a star", image=picture, width=64, height=64, num_frames=5, num_inference_steps=2, seed=1)
     assert clip.frames.shape == (5, 64, 64, 3)
+
+
+def tower(layers: int = 3) -> CLIPVisionModel:
+    """A small vision tower with heads as wide as ViT-H's."""
+    model = CLIPVisionModel(CLIPVisionConfig(
+        hidden_size=80, intermediate_size=96, num_hidden_layers=layers, num_attention_heads=1, image_size=32,
+        patch_size=16, hidden_act="gelu",
+    )).eval()  # fmt: skip
+    shake(model)
+    return model
+
+
+def test_official_clip_sees_what_transformers_sees(tmp_path: Path) -> None:
+    model, path = tower(), tmp_path / "clip.pth"
+    torch.save(clip_names(model.state_dict()), path)
+    processor, loaded = load.vision((path, path), torch.float32)
+    picture = Image.effect_noise((50, 32), 90).convert("RGB")
+    pixels = processor(images=[picture], return_tensors="pt").pixel_values
+    assert pixels.shape == (1, 3, 32, 32)  # the whole picture, squeezed
+    with torch.no_grad():
+        ours, theirs = (m(pixels, output_hidden_states=True).hidden_states[-2] for m in (loaded, model))
+    assert torch.equal(ours, theirs)
+
+
+def test_an_official_folder_with_clip(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trunk = WanDiT(**pair("clip")[0].config | {"image_dim": 80})
+    shake(trunk)
+    root = write_wan(tmp_path, [trunk], vae("2.1"), text_encoder(), tokenizer(), tower())
+    pipe = wan_core.load(root, "cpu", torch.float32)
+    assert "image" in describe(root).modes
+    picture = np.full((40, 30, 3), 200, np.uint8)
+    clip = pipe(prompt="a star", image=picture, width=64, height=64, num_frames=5, num_inference_steps=2, seed=1)
+    assert clip.frames.shape == (5, 64, 64, 3)
+
+
+def test_a_clip_that_is_none(tmp_path: Path) -> None:
+    tensors = clip_names(tower().state_dict())
+    for broken in ({k: v for k, v in tensors.items() if "mlp.2.bias" not in k}, {"x": torch.zeros(1)}):
+        torch.save(broken, tmp_path / "clip.pth")
+        with pytest.raises(CheckpointError, match=r"clip\.pth"):
+            load.vision((tmp_path / "clip.pth",) * 2, torch.float32)
 
 
 def test_vae_names_are_those_that_diffusers_reads() -> None:

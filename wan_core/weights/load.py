@@ -12,12 +12,12 @@ import torch
 from diffusers import AutoencoderKLWan, ModelMixin
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from wan_core.errors import CheckpointError
 from wan_core.model.adapters import HumoDiT, S2VDiT
 from wan_core.model.dit import WanDiT
-from wan_core.weights import keymap, original
+from wan_core.weights import keymap, original, original_clip
 from wan_core.weights.places import read_json
 
 CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT}
@@ -94,6 +94,35 @@ def vae(path: Path) -> AutoencoderKLWan:
         model = AutoencoderKLWan(**config)
     tensors = {original.vae_name(k, config["num_res_blocks"]): v for k, v in tensors.items()}
     return _filled(model, tensors, path.name)
+
+
+def vision(parts: tuple[Path, Path], dtype: torch.dtype) -> tuple[CLIPImageProcessor, CLIPVisionModel]:
+    """Load CLIP's picture processor and vision tower from transformers' folders or the official single file.
+
+    The official code brings pictures to CLIP's size as a whole, without a crop; so does the
+    processor that comes with its file.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not such a model.
+    """
+    processor, path = parts
+    if path.is_dir():
+        return component(processor, CLIPImageProcessor, None), component(path, CLIPVisionModel, dtype)
+    tensors = read(path, lambda _, tensor: tensor.to(dtype))
+    try:
+        config = CLIPVisionConfig(**original_clip.vision_config({k: tuple(v.shape) for k, v in tensors.items()}))
+        tensors = original_clip.vision_tensors(tensors)
+    except KeyError as error:
+        raise CheckpointError(f"{path.name}: {error} is missing; this is not the official CLIP") from error
+    with torch.device("meta"):
+        model = CLIPVisionModel(config)
+    _filled(model, tensors, path.name)
+    places_of_patches = len(tensors["embeddings.position_embedding.weight"])
+    for module in model.modules():
+        if hasattr(module, "position_ids"):  # no file holds them
+            module.position_ids = torch.arange(places_of_patches)[None]
+    whole = {"height": config.image_size, "width": config.image_size}
+    return CLIPImageProcessor(do_center_crop=False, size=whole), model
 
 
 def _filled(model: Any, tensors: dict[str, Tensor], name: str) -> Any:

@@ -14,6 +14,10 @@ _EXPERTS = ("high_noise_model", "low_noise_model")
 #: What official code downloads once and shares; HuMo's own repository holds only its transformers.
 _BASE, _WHISPER, _WAV2VEC = "Wan2.1-T2V-1.3B", "whisper-large-v3", "wav2vec2-large-xlsr-53-english"
 _VAE = ("Wan2.1_VAE.pth", "Wan2.2_VAE.pth", "Wan2.1_VAE.safetensors", "Wan2.2_VAE.safetensors")
+_CLIP = (
+    "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
+    "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors",
+)
 _TEXT = ("models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors")
 
 
@@ -27,7 +31,8 @@ class Places:
         vae: the VAE.
         text_encoder: UMT5.
         tokenizer: its tokenizer's folder.
-        vision: CLIP's processor and encoder, for models with an image branch.
+        vision: CLIP's processor and encoder, for models with an image branch; one file of both where the
+            official layout has it.
         hearing: a speech encoder's processor and encoder, if there is one.
         index: ``model_index.json``, or what of it an official folder implies.
     """
@@ -106,14 +111,14 @@ def _official_experts(root: Path) -> tuple[Path, ...]:
 
 
 def _official(root: Path) -> Places:
-    hearing = _seek(root, (_WAV2VEC, _WHISPER))
+    hearing, clip = _seek(root, (_WAV2VEC, _WHISPER)), next((root / n for n in _CLIP if (root / n).exists()), None)
     return Places(
         root,
         _official_experts(root),
         _near(root, _VAE),
         _near(root, _TEXT),
         _near(root, ("google/umt5-xxl",)),
-        None,
+        (clip, clip) if clip else None,
         (hearing, hearing) if hearing else None,
         implied_index(root),
     )
