@@ -3,6 +3,7 @@ FROM python:3.11-slim
 
 RUN useradd --create-home --uid 1000 user
 USER user
+RUN mkdir /home/user/outputs /home/user/cache /home/user/models  # a volume takes over whose they are
 WORKDIR /home/user/app
 ENV PATH=/home/user/.local/bin:$PATH \
     GRADIO_SERVER_NAME=0.0.0.0 \

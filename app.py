@@ -15,10 +15,11 @@ import spaces  # first: on ZeroGPU it must come before anything that touches CUD
 
 # isort: split
 import os
+import re
 import sys
 import threading
 from collections.abc import Generator
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,13 @@ from wan_core.cost import Plan
 from wan_core.errors import DeviceError
 from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.jobs import Jobs
+from wan_core.studio.ledger import Ledger
 from wan_core.studio.produce import produce
 from wan_core.studio.queue import Queue
 from wan_core.studio.work import carry_out
 from wan_core.types import CancelCheck, Event, Kept
 from wan_core.ui.desk import Desk
+from wan_core.ui.guard import shut
 from wan_core.ui.page import KEYS, build
 from wan_core.ui.theme import STYLE, theme
 from wan_core.ui.words import translations
@@ -51,6 +54,7 @@ MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if
 KEEP = {"WAN_KEEP_DAYS": "30", "WAN_KEEP_GB": "20"}
 FIRST_PACE = 1e14  # FLOPs a second of a ZeroGPU slice, guessed low
 _loading = threading.Lock()
+_pipelines: dict[str, Pipeline] = {}
 
 
 @lru_cache(maxsize=1)
@@ -65,11 +69,13 @@ def pipeline(mode: str) -> Pipeline:
 
 
 def _loaded(number: int) -> Pipeline:
-    with _loading:
-        return _load(MODELS[number])
+    if MODELS[number] not in _pipelines:
+        with _loading:
+            if MODELS[number] not in _pipelines:
+                _pipelines[MODELS[number]] = _load(MODELS[number])
+    return _pipelines[MODELS[number]]  # without the lock: a fork of ZeroGPU's must never wait for it
 
 
-@cache
 def _load(model: str) -> Pipeline:
     import torch  # here and not above: torch and the libraries on it take longer than the page
 
@@ -92,8 +98,8 @@ def check(request: Request) -> Plan:
 
 def seconds(job: str) -> int:
     """What to ask ZeroGPU for: by this Space's own finished jobs, or by a sane guess before the first."""
-    card = jobs().card(job)
-    return round(30 + 1.5 * card.flops / (jobs().pace(card.model) or FIRST_PACE))
+    card = ledger().jobs.card(job)
+    return round(30 + 1.5 * card.flops / (ledger().pace(card.model) or FIRST_PACE))
 
 
 @spaces.GPU(duration=seconds)
@@ -101,9 +107,11 @@ def make(job: str) -> None:
     """Do one job on the GPU; its folder tells how it is coming on and whether to stop."""
 
     def produced(request: Request, path: Path, cancelled: CancelCheck, kept: Kept) -> Generator[Event, None, None]:
-        return produce(pipeline(request.mode), request, path, cancelled, kept, signer())
+        pipe = pipeline(request.mode)
+        same = pipe.spec.name == ledger().jobs.card(job).model  # latents are of no use to another model
+        return produce(pipe, request, path, cancelled, kept if same else None, signer())
 
-    carry_out(jobs(), job, produced)
+    carry_out(ledger().jobs, job, produced)
 
 
 def carry(job: str) -> None:
@@ -115,13 +123,13 @@ def carry(job: str) -> None:
     try:
         make(job)
     except gr.Error as error:
-        raise DeviceError(str(error.message)) from error
+        raise DeviceError(re.sub(r"<[^>]+>", "", str(error.message))) from error
 
 
 @lru_cache(maxsize=1)
-def jobs() -> Jobs:
+def ledger() -> Ledger:
     """All jobs."""
-    return Jobs(Path(os.environ.get("WAN_OUTPUTS", "outputs")).resolve())
+    return Ledger(Jobs(Path(os.environ.get("WAN_OUTPUTS") or "outputs").resolve()))
 
 
 def badge() -> str:
@@ -151,12 +159,13 @@ def main() -> int:
 
     threading.Thread(target=badge, daemon=True).start()
     on_loan = bool(os.environ.get("SPACES_ZERO_GPU"))
-    days, gigabytes = (float(os.environ.get(name, default)) for name, default in KEEP.items())
-    queue = Queue(jobs(), carry, immediate=on_loan, days=days, gigabytes=gigabytes)
+    days, gigabytes = (float(os.environ.get(name) or default) for name, default in KEEP.items())
+    queue = Queue(ledger(), carry, immediate=on_loan, days=days, gigabytes=gigabytes)
     queue.start()
-    build(known, badge, Desk(jobs(), queue, check)).launch(
+    build(known, badge, Desk(ledger(), queue, check)).launch(
         theme=theme(), css_paths=[STYLE], js=KEYS, i18n=translations(), footer_links=["api"], show_error=False,
         ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
+        app_kwargs={"middleware": shut()},
     )  # fmt: skip
     return 0
 

@@ -6,7 +6,7 @@ import math
 
 Size = tuple[int, int]  # width, height
 SHAPES = {"16:9": 16 / 9, "4:3": 4 / 3, "1:1": 1.0, "3:4": 3 / 4, "9:16": 9 / 16}
-GRID = 32  # pixels that every model's sides may be a multiple of
+GRID = 32  # pixels that sides of most models may be a multiple of
 
 
 def crop_box(source: Size, target: Size, focal: tuple[float, float]) -> tuple[float, float, float, float]:
@@ -39,16 +39,17 @@ def padded(source: Size, target: Size) -> tuple[Size, tuple[int, int]]:
     return inner, ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2)
 
 
-def sizes(usual: Size, longest: int) -> dict[str, Size]:
+def sizes(usual: Size, longest: int, grid: int = GRID) -> dict[str, Size]:
     """Frame sizes of common shapes, as many pixels as a model's usual size has, or a little fewer.
 
     Args:
         usual: the model's usual width and height.
         longest: its longest side.
+        grid: what sides must be a multiple of.
     """
     area = usual[0] * usual[1]
     found = {}
     for name, aspect in SHAPES.items():
         width, height = math.sqrt(area * aspect), math.sqrt(area / aspect)
-        found[name] = tuple(min(max(GRID, int(side // GRID) * GRID), longest) for side in (width, height))
+        found[name] = tuple(min(max(grid, int(side // grid) * grid), longest) for side in (width, height))
     return found

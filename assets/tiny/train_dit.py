@@ -44,15 +44,9 @@ BATCH = 32
 #: the object starts would blur it.
 NARROW_IMAGES, WIDE_EMPHASIS = 0.1, 0.6
 EMPHASIS = {
-    "star": 2.5,
-    "ring": 1.5,
-    "triangle": 1.3,
-    "spin": 2.0,
-    "circle": 1.5,
-    "bounce": 1.5,
-    "left": 1.2,
-    "right": 1.2,
-}
+    "star": 2.0, "ring": 1.4, "square": 1.6, "triangle": 1.2, "spin": 4.0, "circle": 1.5, "left": 1.3, "bounce": 1.2,
+    "big": 1.5,
+}  # fmt: skip
 PEAK_MUON, PEAK_ADAM = 3e-3, 1.5e-3  # learning rates
 PLACED_AFTER, PLACE_WEIGHT = (1, 2), 0.15  # blocks after which tokens are asked where they are
 SKETCHED_AFTER, SKETCH_WEIGHT = 3, 0.5  # and after which, what is to be drawn
@@ -328,7 +322,7 @@ def batches(data: Latents, reader: Reader, rng: random.Random) -> Iterator[dict[
 
 def emphasis(scene: world.Scene) -> float:
     """How often a scene is drawn: what comes out wrong most is shown most."""
-    often = EMPHASIS.get(scene.shape, 1.0) * EMPHASIS.get(scene.motion, 1.0)
+    often = math.prod(EMPHASIS.get(name, 1.0) for name in (scene.shape, scene.motion, scene.size))
     return often * (WIDE_EMPHASIS if world.is_wide(scene) else 1.0)
 
 

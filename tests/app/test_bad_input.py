@@ -168,6 +168,16 @@ def test_files_of_the_server_stay_there(place: tuple[str, Path], path: str) -> N
     assert answer.status_code in (403, 404)
 
 
+@pytest.mark.parametrize("path", ["file=https://example.com/", "file=HTTP://127.0.0.1/", "proxy=https://example.com/x"])
+def test_nothing_is_relayed(place: tuple[str, Path], path: str) -> None:
+    assert httpx.get(f"{place[0]}/gradio_api/{path}").status_code == 403
+
+
+def test_addresses_are_not_fetched_in_place_of_files(client: Client) -> None:
+    with pytest.raises(AppError, match="not its address"):
+        client.predict(**BALL, image=handle_file("https://example.com/x.png"), api_name=IMAGE)
+
+
 def test_too_large_an_upload(place: tuple[str, Path]) -> None:
     files = {"files": ("big.png", bytes(51 * 1024 * 1024))}
     assert httpx.post(f"{place[0]}/gradio_api/upload", files=files, timeout=60).status_code == 413

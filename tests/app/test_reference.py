@@ -18,6 +18,7 @@ from tests.core.test_reference import checkpoint, probe
 from wan_core.cost import Plan
 from wan_core.specs import SPECS
 from wan_core.studio.jobs import Jobs
+from wan_core.studio.ledger import Ledger
 from wan_core.studio.queue import Queue
 from wan_core.types import Request
 from wan_core.ui.desk import Desk
@@ -101,8 +102,8 @@ def test_models_share_the_tabs_and_the_page_says_which_makes_what(tmp_path: Path
     def check(request: Request) -> Plan:
         raise AssertionError(request)
 
-    jobs = Jobs(tmp_path)
-    desk = Desk(jobs, Queue(jobs, lambda _: None), check)
+    ledger = Ledger(Jobs(tmp_path))
+    desk = Desk(ledger, Queue(ledger, lambda _: None), check)
     page = build((SPECS["wan2.2-ti2v-5b"], SPECS["humo-1.7b"]), lambda: "", desk)
     config = page.get_config_file()
     words = " ".join(str(c["props"].get("value")) for c in config["components"])

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from wan_core.errors import DeviceError, MediaError, OutputError, RequestError
-from wan_core.studio.jobs import Jobs, Status
+from wan_core.studio.jobs import DAMAGED, Jobs, Status
+from wan_core.studio.ledger import MOST_OF_ONE, SLICE, Ledger
 from wan_core.studio.queue import Queue
-from wan_core.studio.work import FAULT, carry_out
+from wan_core.studio.work import FAULT, NO_ROOM, TRIES, carry_out
 from wan_core.types import CancelCheck, Denoised, Done, Event, Frames, Kept, Preview, Progress, Request, Settled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +55,11 @@ def produce(request: Request, path: Path, cancelled: CancelCheck, kept: Kept) ->
 @pytest.fixture
 def jobs(tmp_path: Path) -> Jobs:
     return Jobs(tmp_path / "outputs")
+
+
+@pytest.fixture
+def ledger(jobs: Jobs) -> Ledger:
+    return Ledger(jobs)
 
 
 def until(what: Callable[[], bool]) -> None:
@@ -122,6 +128,7 @@ def test_a_failed_decode_is_tried_again_without_denoising(jobs: Jobs) -> None:
     carry_out(jobs, job, watched)
     assert jobs.status(job).phase == "done"
     assert "Progressdenoise" not in steps
+    assert jobs.kept(job) == {}
     with pytest.raises(RequestError, match="is done"):
         jobs.again(job)
 
@@ -156,38 +163,55 @@ def test_cancel_before_and_in_the_middle(jobs: Jobs) -> None:
     assert jobs.status(late).phase == "done"
 
 
-def test_visitors_take_turns(jobs: Jobs) -> None:
-    order: list[str] = []
-    free = threading.Event()
+def test_visitors_take_turns(ledger: Ledger) -> None:
+    jobs, order, free = ledger.jobs, [], threading.Event()
 
     def run(job: str) -> None:
         assert free.wait(LIMIT)
         order.append(jobs.card(job).prompt)
         carry_out(jobs, job, produce)
 
-    queue = Queue(jobs, run)
+    queue = Queue(ledger, run)
     queue.start()
     names = ("a0", "a1", "a2", "b0", "b1", "c0")
-    ids = {name: jobs.create(Request(name), name[0]) for name in names}
+    ids = {name: ledger.enter(Request(name), name[0]) for name in names}
     for job in ids.values():
         queue.put(job)
-    assert [card.prompt for card in jobs.unfinished()] == ["a0", "b0", "c0", "a1", "b1", "a2"]
-    assert [jobs.ahead(ids[name]) for name in names] == [0, 3, 5, 1, 4, 2]
+    turns = ["a0", "b0", "c0", "a1", "b1", "a2"]
+    assert [card.prompt for card in ledger.unfinished()] == turns
+    assert [ledger.ahead(ids[name]) for name in turns] == [0, 1, 2, 3, 4, 5]
     free.set()
-    until(lambda: not jobs.unfinished())
+    until(lambda: not ledger.unfinished())
     assert sorted(order) == sorted(names)  # none lost, none twice
-    assert order[1:] == [n for n in ("a0", "b0", "c0", "a1", "b1", "a2") if n != order[0]]
+    assert order[1:] == [n for n in turns if n != order[0]]
 
 
-def test_many_threads_hand_in_at_once(jobs: Jobs) -> None:
-    done: list[str] = []
-    queue = Queue(jobs, lambda job: (carry_out(jobs, job, produce), done.append(job))[0])
+def test_nobody_overtakes_oneself_or_waits_for_ever(ledger: Ledger) -> None:
+    first, second = (ledger.enter(Request("a"), "a") for _ in range(2))
+    carry_out(ledger.jobs, first, produce)
+    third = ledger.enter(Request("a"), "a")
+    ranks = [ledger.jobs.card(job).rank for job in (first, second, third)]
+    assert ranks == sorted(ranks)
+    assert ranks[2] - ranks[0] <= 2 * SLICE + 1  # who comes later than that is behind
+
+
+def test_there_is_an_end_to_what_may_wait(ledger: Ledger) -> None:
+    for i in range(MOST_OF_ONE):
+        ledger.enter(Request(str(i)), "a")
+    with pytest.raises(RequestError, match=f"at most {MOST_OF_ONE} may wait"):
+        ledger.enter(Request("more"), "a")
+    ledger.enter(Request("somebody else's"), "b")
+
+
+def test_many_threads_hand_in_at_once(ledger: Ledger) -> None:
+    jobs, done = ledger.jobs, []
+    queue = Queue(ledger, lambda job: (carry_out(jobs, job, produce), done.append(job))[0])
     queue.start()
     handed: list[str] = []
 
     def client(number: int) -> None:
         for i in range(4):
-            job = jobs.create(Request(f"{number} {i}"), str(number))
+            job = ledger.enter(Request(f"{number} {i}"), str(number))
             handed.append(job)
             queue.put(job)
 
@@ -202,12 +226,75 @@ def test_many_threads_hand_in_at_once(jobs: Jobs) -> None:
     assert all(jobs.status(job).tries == 1 for job in handed)
 
 
+# --- things that go wrong -----------------------------------------------------------------------
+
+
+def test_a_damaged_folder_stops_nobody_else(ledger: Ledger) -> None:
+    jobs = ledger.jobs
+    bad, worse, good = (ledger.enter(Request(name), "a") for name in "abc")
+    (jobs.folder(bad) / "status.json").write_text("")
+    (jobs.folder(worse) / "recipe.json").write_text("{}")
+    (jobs.root / f"{good}.bak").mkdir()
+    (jobs.root / "notes.txt").write_text("mine")
+    fresh = Ledger(jobs)
+    assert [card.id for card in fresh.unfinished()] == [good]
+    assert jobs.status(bad).message == DAMAGED
+    with pytest.raises(RequestError, match="is damaged"):
+        jobs.card(worse)
+    done = Queue(fresh, lambda job: carry_out(jobs, job, produce))
+    done.start()
+    until(lambda: jobs.status(good).phase == "done")
+
+
+def test_fields_of_another_version_are_passed_over(jobs: Jobs) -> None:
+    job = jobs.create(Request("a"))
+    (jobs.folder(job) / "status.json").write_text('{"phase": "denoise", "step": 2, "mood": "good"}')
+    assert (jobs.status(job).phase, jobs.status(job).step) == ("denoise", 2)
+
+
+def test_latents_that_cannot_be_read_are_made_anew(jobs: Jobs) -> None:
+    job = jobs.create(Request("a", seed=3))
+    (jobs.folder(job) / "latents-0.safetensors").write_bytes(b"cut")
+    carry_out(jobs, job, produce)
+    assert (jobs.folder(job) / "video.mp4").read_text() == "3.0"
+
+
+def test_work_that_takes_the_server_down_is_given_up(jobs: Jobs) -> None:
+    job = jobs.create(Request("a"))
+    jobs.report(job, Status(phase="denoise", tries=TRIES))
+    carry_out(jobs, job, produce)
+    assert jobs.status(job).phase == "failed"
+    assert "ask for less" in jobs.status(job).message
+    jobs.again(job)
+    carry_out(jobs, job, produce)
+    assert jobs.status(job).phase == "done"
+
+
+def test_a_full_disk_is_told_and_the_latents_are_still_there(jobs: Jobs) -> None:
+    """In a process of its own, whose files may not grow beyond a few kilobytes."""
+    job = jobs.create(Request("a", seed=5))
+    code = (
+        "import resource, signal, sys\n"
+        "from tests.core.test_jobs import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "def large(request, path, *rest):\n"
+        "    yield from produce(request, path.with_name('small'), *rest)\n"
+        "    path.write_bytes(bytes(10_000))\n"
+        "carry_out(Jobs(Path(sys.argv[1])), sys.argv[2], large)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(jobs.root), job], cwd=ROOT, check=True, timeout=LIMIT)
+    assert (jobs.status(job).phase, jobs.status(job).message) == ("failed", NO_ROOM)
+    assert jobs.kept(job)[0].tolist() == [[5.0, 5.0]]
+
+
 SERVER = """
 import sys, time
 from pathlib import Path
-from tests.core.test_jobs import Jobs, Queue, Request, carry_out, produce
+from tests.core.test_jobs import Jobs, Ledger, Queue, Request, carry_out, produce
 
 jobs = Jobs(Path(sys.argv[1]))
+ledger = Ledger(jobs)
 
 def slow(*args):
     for event in produce(*args):
@@ -216,93 +303,102 @@ def slow(*args):
             print("here", flush=True)
             time.sleep(60)
 
-queue = Queue(jobs, lambda job: carry_out(jobs, job, slow))
+queue = Queue(ledger, lambda job: carry_out(jobs, job, slow))
 queue.start()
 if "make" in sys.argv[2:]:
     for i in range(3):
-        queue.put(jobs.create(Request(str(i), seed=i), "me"))
-while "wait" in sys.argv[2:] or jobs.unfinished():
+        queue.put(ledger.enter(Request(str(i), seed=i), "me"))
+while "wait" in sys.argv[2:] or ledger.unfinished():
     time.sleep(0.02)
 """
 
 
 @pytest.mark.parametrize("moment", ["Progress", "Denoised", "Frames"])
-def test_a_killed_server_finishes_everything_when_it_is_back(jobs: Jobs, moment: str) -> None:
+def test_a_killed_server_finishes_everything_when_it_is_back(ledger: Ledger, moment: str) -> None:
+    jobs = ledger.jobs
     command = [sys.executable, "-c", SERVER, str(jobs.root)]
     process = subprocess.Popen([*command, "wait", moment, "make"], cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"here\n"
-    until(lambda: len(jobs.cards()) == 3)
+    until(lambda: len(ledger.cards()) == 3)
+    heir = subprocess.Popen(command, cwd=ROOT)  # waits for its turn, as in a rolling restart
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    assert len(jobs.unfinished()) == 3
-    subprocess.run(command, cwd=ROOT, check=True, timeout=LIMIT)
-    fresh = Jobs(jobs.root)
-    assert [fresh.status(card.id).phase for card in fresh.cards()] == ["done"] * 3
-    assert [(fresh.folder(card.id) / "video.mp4").read_text() for card in fresh.cards()] == ["0.0", "1.0", "2.0"]
-    assert sorted(fresh.status(card.id).tries for card in fresh.cards()) == [1, 1, 2]
+    assert heir.wait(LIMIT) == 0
+    fresh = Ledger(jobs)
+    assert [jobs.status(card.id).phase for card in fresh.cards()] == ["done"] * 3
+    assert [(jobs.folder(card.id) / "video.mp4").read_text() for card in fresh.cards()] == ["0.0", "1.0", "2.0"]
+    assert sorted(jobs.status(card.id).tries for card in fresh.cards()) == [1, 1, 2]
 
 
-def test_work_that_cannot_begin_is_told(jobs: Jobs) -> None:
+def test_work_that_cannot_begin_is_told(ledger: Ledger) -> None:
     def refuse(_: str) -> None:
         raise DeviceError("the GPU quota is used up; try again tomorrow")
 
-    queue = Queue(jobs, refuse, immediate=True)
+    queue = Queue(ledger, refuse, immediate=True)
     queue.start()
-    job = jobs.create(Request("a"))
+    job = ledger.enter(Request("a"))
     queue.put(job)
-    assert (jobs.status(job).phase, jobs.status(job).message[:13]) == ("failed", "the GPU quota")
+    status = ledger.jobs.status(job)
+    assert (status.phase, status.message[:13]) == ("failed", "the GPU quota")
 
 
-def test_the_pace_is_learned_from_finished_jobs(jobs: Jobs) -> None:
-    assert jobs.pace("m") is None
+def test_the_pace_is_learned_from_finished_jobs(ledger: Ledger) -> None:
+    assert ledger.pace("m") is None
     for flops in (1.0, 5.0, 3.0):
-        carry_out(jobs, jobs.create(Request("a"), model="m", flops=flops), produce)
-    jobs.create(Request("a"), model="m", flops=1e9)  # not done
-    carry_out(jobs, jobs.create(Request("a"), model="other", flops=1e9), produce)
-    assert jobs.pace("m") == 6.0  # 3 in half a second
+        carry_out(ledger.jobs, ledger.enter(Request("a"), model="m", flops=flops), produce)
+    ledger.enter(Request("a"), model="m", flops=1e9)  # not done
+    carry_out(ledger.jobs, ledger.enter(Request("a"), model="other", flops=1e9), produce)
+    assert ledger.pace("m") == 6.0  # 3 in half a second
 
 
-def test_three_hundred_jobs_leave_nothing_open(jobs: Jobs) -> None:
+def test_three_hundred_jobs_leave_nothing_open(ledger: Ledger) -> None:
     def held() -> tuple[int, int]:
         return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
-    queue = Queue(jobs, lambda job: carry_out(jobs, job, produce))
+    jobs = ledger.jobs
+    queue = Queue(ledger, lambda job: carry_out(jobs, job, produce))
     queue.start()
     before: tuple[int, int] | None = None
     for i in range(300):
-        queue.put(jobs.create(Request(str(i)), str(i % 7)))
+        queue.put(ledger.enter(Request(str(i)), str(i % 7)))
         if i == 20:
-            until(lambda: not jobs.unfinished())
+            until(lambda: not ledger.unfinished())
             before = held()
-    until(lambda: not jobs.unfinished())
+    until(lambda: not ledger.unfinished())
     assert before is not None
     assert all(now <= then + 1 for now, then in zip(held(), before, strict=True))
-    assert all(jobs.status(card.id).tries == 1 for card in jobs.cards())
-    names = {path.name for card in jobs.cards() for path in jobs.folder(card.id).iterdir()}
+    assert all(jobs.status(card.id).tries == 1 for card in ledger.cards())
+    names = {path.name for card in ledger.cards() for path in jobs.folder(card.id).iterdir()}
     assert names == {".lock", "recipe.json", "status.json", "preview.webp", "poster.webp", "last.png", "video.mp4"}
 
 
-def test_sweeping_takes_the_old_and_the_too_many(jobs: Jobs) -> None:
-    ids = [jobs.create(Request(str(i))) for i in range(4)]
+def test_sweeping_takes_the_old_and_the_too_many_and_nothing_else(ledger: Ledger) -> None:
+    jobs = ledger.jobs
+    ids = [ledger.enter(Request(str(i))) for i in range(4)]
+    strange = jobs.root / ".cache"
+    strange.mkdir()
+    os.utime(strange, (0, 0))
     for job in ids[:3]:
         carry_out(jobs, job, produce)
         (jobs.folder(job) / "video.mp4").write_bytes(bytes(1_000_000))
-    jobs.sweep(days=1, gigabytes=2.5e-3)
-    assert [card.id for card in jobs.cards()] == ids[1:]  # the oldest made room, what is queued stays
-    jobs.sweep(days=0, gigabytes=1)
-    assert [card.id for card in jobs.cards()] == ids[3:]
+    ledger.sweep(days=1, gigabytes=2.5e-3)
+    assert [card.id for card in ledger.cards()] == ids[1:]  # the oldest made room, what is queued stays
+    with jobs.claim(ids[1]):
+        ledger.sweep(days=0, gigabytes=1)
+    assert [card.id for card in ledger.cards()] == [ids[1], ids[3]]  # what somebody has in hand stays too
+    assert strange.exists()
 
 
-def test_immediate_mode_runs_in_the_callers_thread(jobs: Jobs) -> None:
-    where: list[threading.Thread] = []
-    left = jobs.create(Request("left behind"))
-    queue = Queue(jobs, lambda job: (where.append(threading.current_thread()), carry_out(jobs, job, produce))[1],
+def test_immediate_mode_runs_in_the_callers_thread(ledger: Ledger) -> None:
+    jobs, where = ledger.jobs, []
+    left = ledger.enter(Request("left behind"))
+    queue = Queue(ledger, lambda job: (where.append(threading.current_thread()), carry_out(jobs, job, produce))[1],
                   immediate=True)  # fmt: skip
     queue.start()
     assert "restarted" in jobs.status(left).message
-    job = jobs.create(Request("a"))
+    job = ledger.enter(Request("a"))
     queue.put(job)
     assert jobs.status(job).phase == "done"
     assert where == [threading.current_thread()]

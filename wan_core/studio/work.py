@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import time
@@ -23,7 +24,10 @@ log = logging.getLogger(__name__)
 
 FAULT = "Something went wrong here, not with what you asked for. Please try again."
 NO_ROOM = "There is no room left to write this video; free some space and try again."
+TOO_MUCH = "Work on this broke off {tries} times, probably for want of memory; ask for less, or for fewer frames."
+TRIES = 3
 POSTER = 96  # pixels, the longer side
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Produce(Protocol):
@@ -39,8 +43,7 @@ class Produce(Protocol):
 def carry_out(jobs: Jobs, job: str, produce: Produce) -> None:
     """Do one job, unless it has ended or somebody else is at it.
 
-    Every end is written to the job's status, and nothing is raised: a queue cannot do anything
-    about it.
+    However it ends is written to its status; a queue could do nothing about it.
 
     Args:
         jobs: where it lies.
@@ -51,23 +54,28 @@ def carry_out(jobs: Jobs, job: str, produce: Produce) -> None:
         status = jobs.status(job)
         if status.ended:
             return
-        desk = _Desk(jobs, job, replace(status, phase="encode", step=0, of=1, tries=status.tries + 1))
+        bench = _Bench(jobs, job, replace(Status(phase="encode", of=1), tries=status.tries + 1))
+        if status.tries >= TRIES:  # it took the server down with it, and would again
+            bench.end("failed", TOO_MUCH.format(tries=status.tries))
+            return
         try:
-            desk.report()
-            desk.work(produce)
+            bench.report()
+            phase, message = bench.work(produce)
         except Cancelled as error:
-            desk.end("stopped", str(error))
+            phase, message = "stopped", str(error)
         except WanError as error:
-            desk.end("failed", str(error))
+            phase, message = "failed", str(error)
         except OSError as error:
-            log.error("job %s: no room", job, exc_info=error)
-            desk.end("failed", NO_ROOM)
+            log.error("job %s failed", job, exc_info=error)
+            phase, message = "failed", NO_ROOM if error.errno in _FULL else FAULT
         except Exception as error:
             log.error("job %s failed", job, exc_info=error)
-            desk.end("failed", FAULT)
+            phase, message = "failed", FAULT
+        if bench.end(phase, message) and phase == "done":
+            jobs.drop_latents(job)
 
 
-class _Desk:
+class _Bench:
     """Where one job lies while it is worked on."""
 
     def __init__(self, jobs: Jobs, job: str, status: Status) -> None:
@@ -80,14 +88,22 @@ class _Desk:
     def report(self) -> None:
         self.jobs.report(self.job, self.status)
 
-    def end(self, phase: str, message: str) -> None:
+    def end(self, phase: str, message: str) -> bool:
+        """Write how it ended; if even that finds no room, the preview makes some."""
         self.status = replace(self.status, phase=phase, message=message, seconds_left=None)
-        try:
-            self.report()
-        except OSError as error:  # a full disk: the next start finds the job unfinished
-            log.error("job %s: its end could not be written", self.job, exc_info=error)
+        for last in (False, True):
+            try:
+                self.report()
+            except OSError as error:
+                log.error("job %s: its end could not be written", self.job, exc_info=error)
+                if not last:
+                    (self.folder / "preview.webp").unlink(missing_ok=True)
+            else:
+                return True
+        return False
 
-    def work(self, produce: Produce) -> None:
+    def work(self, produce: Produce) -> tuple[str, str]:
+        """Make the video; how it ended, and a line on what was made."""
         cancelled = self.jobs.cancelled(self.job)
         if cancelled():
             raise Cancelled("stopped before it began")
@@ -105,10 +121,9 @@ class _Desk:
             self._extra("poster.webp", webp([self._poster], POSTER))
             self._extra("last.png", _png(self._last))
         made = done.settled
-        line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
         self.status = replace(self.status, share=1.0, seed=made.seed, seconds=done.seconds)
-        self.end("done", line if done.sync is None else f"{line} · {done.sync}")
-        self.jobs.drop_latents(self.job)
+        line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
+        return "done", line if done.sync is None else f"{line} · {done.sync}"
 
     def _note(self, event: Event) -> None:
         match event:

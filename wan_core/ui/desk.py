@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 import logging
 import os
+import re
 import shutil
 import threading
-import time
-import uuid
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gradio.utils import get_upload_folder
 
 from wan_core.cost import Plan
-from wan_core.errors import WanError
-from wan_core.studio.jobs import Jobs, Status
+from wan_core.errors import OutputError, RequestError, WanError
+from wan_core.studio.jobs import Card, Status
+from wan_core.studio.ledger import Ledger
 from wan_core.studio.queue import Queue
 from wan_core.studio.work import FAULT
 from wan_core.types import Request
@@ -33,31 +35,33 @@ from wan_core.types import Request
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-THREADS = 32
 LOOK = 0.1  # seconds between looks at a job
-COUNT = 1.0  # and between counts of the jobs before it
+READERS, CHECKERS = 16, 4  # threads that read files, and that wait for models
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
-@dataclass
 class Desk:
     """Takes orders and tells how they are coming on.
 
     Args:
-        jobs: all of them.
+        ledger: of all jobs.
         queue: runs them.
         check: settles and prices a request with the model that will make it.
     """
 
-    jobs: Jobs
-    queue: Queue
-    check: Callable[[Request], Plan]
-    # asyncio's own has six threads on two cores, and whoever waits for a model to load would fill it
-    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "desk"))
+    def __init__(self, ledger: Ledger, queue: Queue, check: Callable[[Request], Plan]) -> None:
+        self.ledger, self.jobs, self.queue, self.check = ledger, ledger.jobs, queue, check
+        # apart: while a model loads, everybody who asks for a price waits, and nobody else may have to
+        self._readers = ThreadPoolExecutor(READERS, "reader")
+        self._checkers = ThreadPoolExecutor(CHECKERS, "checker")
 
-    async def _aside(self, work: Callable[..., T], *given: Any) -> T:
-        """Do something away from the event loop, in the caller's context."""
+    async def aside(self, work: Callable[..., T], *given: Any) -> T:
+        """Read or write something away from the event loop."""
+        return await self._in(self._readers, work, *given)
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> T:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        return await loop.run_in_executor(self.threads, lambda: context.run(work, *given))
+        return await loop.run_in_executor(threads, lambda: context.run(work, *given))
 
     async def submit(self, make: Callable[[], Request], visitor: str = "") -> str:
         """Check a request and hand it in.
@@ -72,15 +76,20 @@ class Desk:
         Raises:
             WanError: nothing was handed in.
         """
-        return await self._aside(self._submit, make, visitor)
+        return await self._in(self._checkers, self._submit, make, visitor)
 
     def _submit(self, make: Callable[[], Request], visitor: str) -> str:
         request = make()
         plan = self.check(request)
         # drawn now: a job that is begun again after a crash must become the same video
         seeded = replace(request, seed=plan.settled.seed)
-        job = self.jobs.create(seeded, visitor, plan.model, plan.flops)
-        self._put(job)
+        known = visitor if _TOKEN.fullmatch(visitor) else ""
+        job = self.ledger.enter(seeded, known, model=plan.model, flops=plan.flops)
+        try:
+            self._put(job)
+        except Exception as error:
+            self.jobs.remove(job)
+            raise OutputError("the job could not be queued; try again in a moment") from error
         return job
 
     async def price(self, make: Callable[[], Request]) -> tuple[Plan, float | None]:
@@ -92,10 +101,10 @@ class Desk:
 
         def look() -> tuple[Plan, float | None]:
             plan = self.check(make())
-            pace = self.jobs.pace(plan.model)
+            pace = self.ledger.pace(plan.model)
             return plan, plan.flops / pace if pace else None
 
-        return await self._aside(look)
+        return await self._in(self._checkers, look)
 
     def _put(self, job: str) -> None:
         if self.queue.immediate:  # the context carries Gradio's request, which ZeroGPU bills by
@@ -109,14 +118,9 @@ class Desk:
         Raises:
             RequestError: there is no such job.
         """
-        before, counted = None, 0.0
+        before = None
         while True:
-            now = await self._aside(self.jobs.status, job), 0 if before is None else before[1]
-            if now[0].phase != "queued":
-                now = now[0], 0
-            elif time.monotonic() - counted > COUNT:
-                counted = time.monotonic()
-                now = now[0], await self._aside(self.jobs.ahead, job)
+            now = await self.aside(self.look, job)
             if now != before:
                 yield now
             if now[0].ended:
@@ -124,36 +128,73 @@ class Desk:
             before = now
             await asyncio.sleep(LOOK)
 
+    def look(self, job: str) -> tuple[Status, int]:
+        """A job's status, and how many are before it."""
+        status = self.jobs.status(job)
+        return status, self.ledger.ahead(job) if status.phase == "queued" else 0
+
     async def cancel(self, job: str) -> None:
         """Stop a job at its next step."""
-        await self._aside(self.jobs.cancel, job)
+        await self.aside(self.jobs.cancel, job)
 
     async def again(self, job: str) -> None:
         """Run a job that failed or was stopped once more, from the latents it kept."""
 
         def put() -> None:
-            self.jobs.again(job)
-            self._put(job)
+            self.ledger.again(job)
+            try:
+                self._put(job)
+            except Exception as error:
+                self.jobs.report(job, Status("failed", message=FAULT))
+                raise OutputError("the job could not be queued; try again in a moment") from error
 
-        await self._aside(put)
+        await self.aside(put)
 
-    def hand_out(self, job: str, name: str = "video.mp4") -> Path:
+    async def card(self, job: str) -> Card | None:
+        """What stands on a job's recipe; None if there is no such job."""
+        if job:
+            with suppress(RequestError):
+                return await self.aside(self.jobs.card, job)
+        return None
+
+    async def hand_out(self, job: str, name: str = "video.mp4") -> Path:
         """One of a job's files, by default its video, at a place that the page may serve.
 
-        Only that file is put there: the folder of jobs holds other people's.
+        Only that file is put there: the folder of jobs holds other people's. The place is the same
+        each time.
+
+        Raises:
+            RequestError: it is gone.
         """
-        source, place = self.jobs.folder(job) / name, Path(get_upload_folder()) / uuid.uuid4().hex / name
-        place.parent.mkdir(parents=True)
+        return await self.aside(self._hand_out, job, name)
+
+    def _hand_out(self, job: str, name: str) -> Path:
+        source = self.jobs.folder(job) / name
+        place = Path(get_upload_folder()) / hashlib.sha256(job.encode()).hexdigest()[:32] / name
+        if not source.exists():
+            raise RequestError("job", job, f"has no {name}", "make it again")
+        if place.exists():
+            os.utime(place)  # Gradio sweeps by age
+            return place
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, place)
+        except FileExistsError:
+            pass
         except OSError:  # another disk, or no links there
-            shutil.copyfile(source, place)
+            part = place.with_name(f".{threading.get_ident()}.{name}")
+            shutil.copyfile(source, part)
+            part.replace(place)
         return place
 
-    def picture(self, job: str, name: str) -> bytes | None:
+    async def picture(self, job: str, name: str) -> bytes | None:
         """One of a job's pictures, if it is there."""
-        path = self.jobs.folder(job) / name
-        return path.read_bytes() if path.exists() else None
+
+        def read() -> bytes | None:
+            path = self.jobs.folder(job) / name
+            return path.read_bytes() if path.exists() else None
+
+        return await self.aside(read)
 
 
 def shown(error: BaseException) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
+from wan_core.cost import Plan
 from wan_core.errors import MediaError, WanError
+from wan_core.studio.jobs import Status
 from wan_core.studio.provenance import verify
 from wan_core.studio.recipe import Engines, restore
 from wan_core.types import Request
@@ -26,6 +27,7 @@ from wan_core.ui.words import language_of
 #: A tab's outputs, in order; the last is the id of the job that they show.
 FIELDS = ("view", "video", "stop", "again", "save", "onward", "reuse", "line", "job")
 Scene = tuple[Any, ...]
+T = TypeVar("T")
 
 
 class Tab:
@@ -43,6 +45,7 @@ class Tab:
         self, desk: Desk, mode: str, build: Callable[..., Request], names: list[str], goes_on: bool = False
     ) -> None:
         self.desk, self.mode, self.build, self.names, self.goes_on = desk, mode, build, names, goes_on
+        self._shown: dict[str | None, object] = {}  # the stream that a visitor's stage belongs to
 
     def generate(self) -> Callable[..., Any]:
         """The Generate button: inputs and the visitor's token to scenes."""
@@ -56,7 +59,7 @@ class Tab:
             except Exception as error:
                 yield _scene(stage.failed(language, shown(error)))
                 return
-            async for scene in self._follow(job, language):
+            async for scene in self._follow(job, request):
                 yield scene
 
         return named(handler, [*self.names, "visitor"])
@@ -65,14 +68,11 @@ class Tab:
         """A page that was opened again: the id of its last job to scenes, if it is this tab's."""
 
         async def handler(job: str, request: gr.Request) -> AsyncIterator[Scene]:
-            try:
-                mine = bool(job) and self.desk.jobs.card(job).mode == self.mode
-            except WanError:
-                mine = False  # swept meanwhile: the page begins empty
-            if not mine:
+            card = await self.desk.card(job)
+            if card is None or card.mode != self.mode:
                 yield (gr.HTML(stage.empty(language_of(request))), *(gr.skip() for _ in FIELDS[1:]))
                 return
-            async for scene in self._follow(job, language_of(request)):
+            async for scene in self._follow(job, request):
                 yield scene
 
         return handler
@@ -81,12 +81,9 @@ class Tab:
         """The Try again button."""
 
         async def handler(job: str, request: gr.Request) -> AsyncIterator[Scene]:
-            try:
+            with suppress(WanError):  # somebody was quicker, in another window: what became of it is shown
                 await self.desk.again(job)
-            except Exception as error:
-                yield _scene(stage.failed(language_of(request), shown(error)))
-                return
-            async for scene in self._follow(job, language_of(request)):
+            async for scene in self._follow(job, request):
                 yield scene
 
         return handler
@@ -95,57 +92,83 @@ class Tab:
         """The line above Generate: inputs to what they come to, or to what is wrong with them."""
 
         async def handler(*inputs: Any) -> str:
-            *values, request = inputs
-            # words cost nothing, and while they are being typed there may be none
-            fields = dict(zip(self.names, values, strict=True)) | {"prompt": "-", "negative_prompt": None}
             try:
-                plan, seconds = await self.desk.price(lambda: self.build(*fields.values()))
+                plan, seconds = await self._priced(inputs[:-1])
             except MediaError:
                 return ""  # what is missing is seen
             except Exception as error:
-                return html.escape(shown(error))
-            return stage.plan_line(language_of(request), plan.settled, seconds)
+                return _line(shown(error))
+            return _line(stage.plan_line(language_of(inputs[-1]), plan.settled, seconds))
 
         return named(handler, self.names)
 
-    def sight(self) -> Callable[..., Any]:
+    def look(self) -> Callable[..., Any]:
         """The Image tab's preview: inputs to what the model will see of the picture."""
 
         async def handler(*inputs: Any) -> Any:
-            fields = dict(zip(self.names, inputs[:-1], strict=True)) | {"prompt": "-", "negative_prompt": None}
+            picture = inputs[self.names.index("image")]
             try:
-                plan, _ = await self.desk.price(lambda: self.build(*fields.values()))
-                picture = await asyncio.to_thread(sight, Path(fields["image"]), plan.settled)
+                plan, _ = await self._priced(inputs[:-1])
+                seen = await self.desk.aside(sight, Path(picture), plan.settled)
             except (WanError, OSError):
                 return gr.Image(visible=False)  # what is wrong stands in the line of the plan, or on the stage
-            return gr.Image(picture, visible=True)
+            return gr.Image(seen, visible=True)
 
         return named(handler, self.names)
 
-    async def _follow(self, job: str, language: str) -> AsyncGenerator[Scene, None]:
-        picture, seen = None, 0
-        async with aclosing(self.desk.watch(job)) as statuses:
-            async for status, ahead in statuses:
-                if status.previews > seen:
-                    seen, found = status.previews, self.desk.picture(job, "preview.webp")
-                    picture = stage.data_uri(found) if found else None
-                match status.phase:
-                    case "queued":
-                        yield _scene(stage.waiting(language, ahead), job, busy=True)
-                    case "done":
-                        yield self._finished(job, status.message)
-                    case "stopped":
-                        yield _scene(stage.stopped(language), job, again=True)
-                    case "failed":
-                        yield _scene(stage.failed(language, status.message), job, again=True)
-                    case _:
-                        yield _scene(stage.working(language, status, picture), job, busy=True)
+    async def _priced(self, values: Sequence[Any]) -> tuple[Plan, float | None]:
+        # words cost nothing, and while they are being typed there may be none
+        fields = dict(zip(self.names, values, strict=True)) | {"prompt": "-", "negative_prompt": None}
+        return await self.desk.price(lambda: self.build(*fields.values()))
 
-    def _finished(self, job: str, line: str) -> Scene:
-        path = str(self.desk.hand_out(job))
-        return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
-                gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
-                gr.Button(visible=self.goes_on), gr.Button(visible=True), line, job)  # fmt: skip
+    async def _follow(self, job: str, request: gr.Request) -> AsyncGenerator[Scene, None]:
+        """Scenes of a job until it ends, or until the same stage shows another one."""
+        language, visitor, stream = language_of(request), request.session_hash, object()
+        self._shown[visitor] = stream
+        picture, seen = None, 0
+        try:
+            async with aclosing(self.desk.watch(job)) as statuses:
+                async for status, ahead in statuses:
+                    if self._shown.get(visitor) is not stream:
+                        return
+                    if status.previews > seen:
+                        seen, found = status.previews, await self.desk.picture(job, "preview.webp")
+                        picture = stage.data_uri(found) if found else None
+                    yield await self._scene(job, status, ahead, picture, language)
+        except WanError as error:  # swept meanwhile
+            yield _scene(stage.failed(language, shown(error)))
+        finally:
+            if self._shown.get(visitor) is stream:
+                del self._shown[visitor]
+
+    async def _scene(self, job: str, status: Status, ahead: int, picture: str | None, language: str) -> Scene:
+        match status.phase:
+            case "queued":
+                return _scene(stage.waiting(language, ahead), job, busy=True)
+            case "stopped":
+                return _scene(stage.stopped(language), job, again=True)
+            case "failed":
+                return _scene(stage.failed(language, status.message), job, again=True)
+            case "done":
+                path = str(await self.desk.hand_out(job))
+                return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
+                        gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
+                        gr.Button(visible=self.goes_on), gr.Button(visible=True), _line(status.message),
+                        job)  # fmt: skip
+        return _scene(stage.working(language, status, picture), job, busy=True)
+
+
+async def worded(work: Awaitable[T]) -> T:
+    """Let an error reach the page, or a program, in words that are fit to be shown."""
+    try:
+        return await work
+    except Exception as error:
+        raise refused(error) from None
+
+
+def _line(text: str) -> str:
+    """One quiet line; nothing in it is markup."""
+    return f'<div class="plan">{html.escape(text)}</div>' if text else ""
 
 
 def aimed(picture: Any, at: gr.SelectData) -> tuple[float, float]:
@@ -187,39 +210,31 @@ def api_handler(desk: Desk, build: Callable[..., Request], names: list[str], doc
 
     async def call(*inputs: Any) -> AsyncIterator[tuple[str | None, int | None, str]]:
         *values, visitor = inputs
-        try:
-            job = await desk.submit(lambda: build(*values), visitor.session_hash or "")
-        except Exception as error:
-            raise refused(error) from None
+        job = await worded(desk.submit(lambda: build(*values), visitor.session_hash or ""))
         yield None, None, job
         async with aclosing(desk.watch(job)) as statuses:
             async for _ in statuses:
                 pass
-        yield *result(desk, job), job
+        yield *await result(desk, job), job
 
     call.__doc__ = doc
     return named(call, names)
 
 
-def result(desk: Desk, job: str) -> tuple[str, int]:
+async def result(desk: Desk, job: str) -> tuple[str, int]:
     """A finished job's video and seed; errors are fit to be shown."""
-    try:
-        status = desk.jobs.status(job)
-        if status.phase == "done":
-            return str(desk.hand_out(job)), status.seed
-    except Exception as error:
-        raise refused(error) from None
+    status, _ = await worded(desk.aside(desk.look, job))
+    if status.phase == "done":
+        return str(await worded(desk.hand_out(job))), status.seed
     if status.phase == "failed":
         raise gr.Error(html.escape(status.message), print_exception=False)
     raise gr.Error("Stopped." if status.ended else "Not finished yet.", print_exception=False)
 
 
-def progress(desk: Desk, job: str) -> dict[str, Any]:
+async def progress(desk: Desk, job: str) -> dict[str, Any]:
     """How far a job is: the fields of :class:`wan_core.studio.jobs.Status`, and how many come first."""
-    try:
-        return asdict(desk.jobs.status(job)) | {"ahead": desk.jobs.ahead(job)}
-    except Exception as error:
-        raise refused(error) from None
+    status, ahead = await worded(desk.aside(desk.look, job))
+    return asdict(status) | {"ahead": ahead}
 
 
 def refused(error: Exception) -> gr.Error:
@@ -256,8 +271,8 @@ def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[.
     return fill
 
 
-def _told(text: str) -> gr.Markdown:
-    return gr.Markdown(html.escape(text, quote=False), visible=True)
+def _told(text: str) -> gr.HTML:
+    return gr.HTML(_line(text), visible=True)
 
 
 def restored(file: str | None, engines: Engines, names: Mapping[str, list[str]]) -> dict[str, Any]:

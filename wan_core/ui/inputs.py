@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from wan_core.errors import MediaError
-from wan_core.framing import sizes
+from wan_core.framing import GRID, sizes
 from wan_core.specs import ModelSpec
 from wan_core.types import Request
 from wan_core.ui.words import label
@@ -75,7 +75,10 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
 def _shapes(mode: str, spec: ModelSpec) -> list[tuple[str, str]]:
     """Sizes of common shapes; in image mode the picture's own comes first."""
     own = [(label("As the picture"), "0x0")] if mode == "image" else []
-    some = {name: "x".join(map(str, size)) for name, size in sizes(spec.recipe.size, spec.max_side).items()}
+    some = {
+        name: "x".join(map(str, size))
+        for name, size in sizes(spec.recipe.size, spec.max_side, max(GRID, spec.grid)).items()
+    }
     return own + [(f"{name} · {size}", size) for name, size in some.items()]
 
 

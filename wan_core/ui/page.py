@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ from wan_core.ui.handlers import (
     aimed,
     api_handler,
     progress,
-    refused,
     restore_handler,
     restored,
     result,
     statement,
+    worded,
 )
 from wan_core.ui.inputs import inputs, request_of
 from wan_core.ui.visit import REMEMBER, Visit
@@ -113,12 +113,12 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit)
                 label=label("What the model sees: click on what matters"), visible=False, interactive=False,
                 buttons=[], height=200,
             )  # fmt: skip
-            plan = gr.Markdown("", elem_classes="plan")
+            plan = gr.HTML()
             go = gr.Button(label("Generate"), variant="primary", elem_classes="make")
             refill = gr.UploadButton(
                 label("Restore from a video …"), file_types=[".mp4"], size="sm", elem_classes="again"
             )
-            told = gr.Markdown(visible=False, elem_classes="plan")
+            told = gr.HTML(visible=False)
             refill.upload(
                 restore_handler(mode, list(widgets), engines), refill, [*widgets.values(), told],
                 show_progress="hidden", api_visibility="private", queue=False,
@@ -136,7 +136,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit)
                 save = gr.DownloadButton(label("Download"), visible=False)
                 onward = gr.Button(label("Go on from the last frame"), visible=False)
                 reuse = gr.Button(label("Keep this seed"), visible=False)
-                line = gr.Markdown("", elem_classes="plan")
+                line = gr.HTML()
             job = gr.Textbox(visible="hidden", label="job")
     shown = _Shown(view, video, stop, again, save, onward, reuse, line, job)
     names = list(widgets)
@@ -158,7 +158,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, engines: Engines, visit: Visit)
 def _watch_picture(tab: Tab, widgets: dict[str, Any], seen: gr.Image) -> None:
     """Show what the model sees of the first frame; a click there moves the focal point."""
     framing = [widgets[name].change for name in FRAMING]
-    gr.on(framing, tab.sight(), list(widgets.values()), seen, trigger_mode="always_last",
+    gr.on(framing, tab.look(), list(widgets.values()), seen, trigger_mode="always_last",
           show_progress="hidden", api_visibility="private")  # fmt: skip
     focus = [widgets["focal_x"], widgets["focal_y"]]
     seen.select(aimed, seen, focus, show_progress="hidden", api_visibility="private")
@@ -175,7 +175,7 @@ class _Shown:
     save: gr.DownloadButton
     onward: gr.Button
     reuse: gr.Button
-    line: gr.Markdown
+    line: gr.HTML
     job: gr.Textbox
 
     def widgets(self) -> list[Any]:
@@ -189,8 +189,16 @@ def _wire(tab: Tab, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     visit.recall(gr.on([go.click, widgets["prompt"].submit], tab.generate(), [*order, visit.token], outputs, **quiet))
     visit.recall(shown.again.click(tab.again(), shown.job, outputs, **quiet))
-    shown.stop.click(desk.cancel, shown.job, None, **quiet)
-    shown.reuse.click(lambda job: desk.jobs.status(job).seed, shown.job, widgets["seed"], **quiet)
+
+    async def stop(job: str) -> None:
+        await worded(desk.cancel(job))
+
+    async def reuse(job: str) -> int:
+        status, _ = await worded(desk.aside(desk.look, job))
+        return status.seed
+
+    shown.stop.click(stop, shown.job, None, **quiet)
+    shown.reuse.click(reuse, shown.job, widgets["seed"], **quiet)
     shown.job.change(None, shown.job, None, js=REMEMBER, api_visibility="private")
     visit.onward.append((shown.onward, shown.job))
     visit.first_frame = widgets.get("image", visit.first_frame)
@@ -211,28 +219,23 @@ def _jobs(desk: Desk) -> None:
     job, said = gr.Textbox(visible=False, label="job"), gr.JSON(visible=False)
     video, seed = gr.Video(label="video", visible=False), gr.Number(label="seed", visible=False, precision=0)
 
-    def status(job: str) -> dict[str, Any]:
+    async def status(job: str) -> dict[str, Any]:
         """How far a job is."""
-        return progress(desk, job)
+        return await progress(desk, job)
 
-    def finished(job: str) -> tuple[str, int]:
+    async def finished(job: str) -> tuple[str, int]:
         """A finished job's video and seed."""
-        return result(desk, job)
+        return await result(desk, job)
 
     async def cancel(job: str) -> dict[str, Any]:
         """Stop a job at its next step."""
-        return await act(desk.cancel, job)
+        await worded(desk.cancel(job))
+        return await progress(desk, job)
 
     async def retry(job: str) -> dict[str, Any]:
         """Run a job that failed or was stopped once more."""
-        return await act(desk.again, job)
-
-    async def act(what: Callable[[str], Awaitable[None]], job: str) -> dict[str, Any]:
-        try:
-            await what(job)
-        except Exception as error:
-            raise refused(error) from None
-        return progress(desk, job)
+        await worded(desk.again(job))
+        return await progress(desk, job)
 
     for name, call, outputs in (
         ("status", status, said), ("result", finished, [video, seed]), ("cancel", cancel, said), ("retry", retry, said),

@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from wan_core.errors import WanError
-from wan_core.studio.jobs import Jobs
+from wan_core.studio.ledger import Ledger
 from wan_core.ui.desk import Desk
+from wan_core.ui.handlers import worded
 from wan_core.ui.stage import data_uri
 from wan_core.ui.words import language_of, say
 
@@ -35,6 +35,15 @@ ARRIVE = """() => {
       localStorage.setItem('wan-visitor', visitor)
     }
   } catch { /* storage is forbidden in some frames: the page then forgets */ }
+  document.addEventListener('click', (event) => {
+    const link = event.target.closest('.history a')
+    if (!link) return
+    event.preventDefault()
+    const there = new URL(location)
+    there.searchParams.delete('tab')
+    there.searchParams.set('job', new URL(link.href).searchParams.get('job'))
+    location.assign(there)
+  })
   return [job, visitor, tab]
 }"""
 
@@ -42,23 +51,24 @@ ARRIVE = """() => {
 REMEMBER = """(job) => {
   if (!job) return
   const address = new URL(location)
+  address.searchParams.delete('tab')
   address.searchParams.set('job', job)
   history.replaceState(null, '', address)
   try { localStorage.setItem('wan-job', job) } catch { /* as above */ }
 }"""
 
 
-def strip(jobs: Jobs, visitor: str, language: str) -> str:
+def strip(ledger: Ledger, visitor: str, language: str) -> str:
     """A visitor's last videos as links to their jobs.
 
     Args:
-        jobs: all of them.
+        ledger: of all jobs.
         visitor: the browser's token.
         language: of the strip's name.
     """
     links = []
-    for card in jobs.of(visitor)[:SHOWN]:
-        poster = jobs.folder(card.id) / "poster.webp"
+    for card in ledger.of(visitor, SHOWN):
+        poster = ledger.jobs.root / card.id / "poster.webp"
         prompt = html.escape(card.prompt, quote=True)
         if poster.exists():
             picture = data_uri(poster.read_bytes())
@@ -87,8 +97,7 @@ class Visit:
         here.then(self._place, [self.asked, self.tab], tabs, show_progress="hidden", api_visibility="private")
         self.recall(here)
         for handler, outputs in self.returns:
-            shown = here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
-            self.recall(shown)
+            here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
         for priced in self.prices:
             here.then(*priced, show_progress="hidden", api_visibility="private")
         if self.first_frame is not None:
@@ -97,20 +106,17 @@ class Visit:
                     self._go_on, job, [tabs, self.first_frame], show_progress="hidden", api_visibility="private"
                 )
 
-    def _go_on(self, job: str) -> tuple[gr.Tabs, str]:
-        return gr.Tabs(selected="image"), str(self.desk.hand_out(job, "last.png"))
+    async def _go_on(self, job: str) -> tuple[gr.Tabs, str]:
+        return gr.Tabs(selected="image"), str(await worded(self.desk.hand_out(job, "last.png")))
 
     def recall(self, event: Any) -> None:
         """After an event, show the strip anew."""
         event.then(self._strip, self.token, self.strip, show_progress="hidden", api_visibility="private")
 
-    def _strip(self, token: str, request: gr.Request) -> str:
-        return strip(self.desk.jobs, token, language_of(request))
+    async def _strip(self, token: str, request: gr.Request) -> str:
+        return await self.desk.aside(strip, self.desk.ledger, token, language_of(request))
 
-    def _place(self, job: str, tab: str) -> Any:
-        if tab in MODES:
-            return gr.Tabs(selected=tab)
-        try:
-            return gr.Tabs(selected=self.desk.jobs.card(job).mode) if job else gr.skip()
-        except WanError:
-            return gr.skip()
+    async def _place(self, job: str, tab: str) -> Any:
+        card = await self.desk.card(job)
+        place = tab if card is None else card.mode
+        return gr.Tabs(selected=place) if place in MODES else gr.skip()
