@@ -110,18 +110,18 @@ def vision(parts: tuple[Path, Path], dtype: torch.dtype) -> tuple[CLIPImageProce
         return component(processor, CLIPImageProcessor, None), component(path, CLIPVisionModel, dtype)
     tensors = read(path, lambda _, tensor: tensor.to(dtype))
     try:
-        config = CLIPVisionConfig(**original_clip.vision_config({k: tuple(v.shape) for k, v in tensors.items()}))
+        fields = original_clip.vision_config({k: tuple(v.shape) for k, v in tensors.items()})
         tensors = original_clip.vision_tensors(tensors)
     except KeyError as error:
         raise CheckpointError(f"{path.name}: {error} is missing; this is not the official CLIP") from error
     with torch.device("meta"):
-        model = CLIPVisionModel(config)
+        model = CLIPVisionModel(CLIPVisionConfig(**fields))
     _filled(model, tensors, path.name)
     places_of_patches = len(tensors["embeddings.position_embedding.weight"])
     for module in model.modules():
         if hasattr(module, "position_ids"):  # no file holds them
             module.position_ids = torch.arange(places_of_patches)[None]
-    whole = {"height": config.image_size, "width": config.image_size}
+    whole = {"height": fields["image_size"], "width": fields["image_size"]}
     return CLIPImageProcessor(do_center_crop=False, size=whole), model
 
 
