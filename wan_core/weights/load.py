@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan, ModelMixin
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
+from transformers import UMT5Config, UMT5EncoderModel
 
 from wan_core.errors import CheckpointError
 from wan_core.model.adapters import HumoDiT, S2VDiT
@@ -96,7 +96,7 @@ def vae(path: Path) -> AutoencoderKLWan:
     return _filled(model, tensors, path.name)
 
 
-def vision(parts: tuple[Path, Path], dtype: torch.dtype) -> tuple[CLIPImageProcessor, CLIPVisionModel]:
+def vision(parts: tuple[Path, Path], dtype: torch.dtype) -> tuple[Any, torch.nn.Module]:
     """Load CLIP's picture processor and vision tower from transformers' folders or the official single file.
 
     The official code brings pictures to CLIP's size as a whole, without a crop; so does the
@@ -105,6 +105,8 @@ def vision(parts: tuple[Path, Path], dtype: torch.dtype) -> tuple[CLIPImageProce
     Raises:
         CheckpointError: it is missing, damaged, or not such a model.
     """
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel  # few models have one
+
     processor, path = parts
     if path.is_dir():
         return component(processor, CLIPImageProcessor, None), component(path, CLIPVisionModel, dtype)
