@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from wan_core import BUILT_IN, CACHE, Request, WanError
-from wan_core.cost import Plan
 from wan_core.errors import DeviceError
+from wan_core.plan import Plan
 from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.jobs import Jobs
 from wan_core.studio.ledger import Ledger

@@ -30,7 +30,6 @@ FORBIDDEN: dict[str, set[str]] = {
     "wan_core/sample": {"gradio", "wan_core.model", "wan_core.condition", "wan_core.weights", "wan_core.studio",
                         "wan_core.ui", "wan_core.pipeline", "kernels", "wan_core.ops"},
     "wan_core/plan.py": {"gradio", "torch", "wan_core.sample", "wan_core.model", "wan_core.studio", "wan_core.ui"},
-    "wan_core/cost.py": {"gradio", "torch", "wan_core.sample", "wan_core.model", "wan_core.studio", "wan_core.ui"},
     "wan_core/weights": {"gradio", "wan_core.sample", "wan_core.studio", "wan_core.ui", "wan_core.condition",
                          "wan_core.pipeline"},
     "wan_core/model": {"gradio", "logging", "os", "pathlib", "wan_core.weights", "wan_core.sample",

@@ -21,7 +21,6 @@ from wan_core.condition import (
     open_sound,
     text_only,
 )
-from wan_core.cost import Plan, plan
 from wan_core.errors import Cancelled, CheckpointError
 from wan_core.memo import Memo
 from wan_core.model import text as text_model
@@ -30,7 +29,7 @@ from wan_core.model.adapters import S2VDiT
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
 from wan_core.model.codec import Codec
 from wan_core.parts import Material, Parts, Shot
-from wan_core.plan import settle
+from wan_core.plan import Plan, price, settle
 from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
@@ -103,7 +102,7 @@ class Pipeline:
             RequestError: a field breaks a rule.
         """
         longest = S2V_CLIP // self.geometry.temporal if self._speaks else self._longest
-        return plan(self.settle(request), self.spec.name, self.geometry, self.parts.experts[0].config, longest)
+        return price(self.settle(request), self.spec.name, self.geometry, self.parts.experts[0].config, longest)
 
     @property
     def _longest(self) -> int:

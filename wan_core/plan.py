@@ -1,9 +1,11 @@
-"""A request against a model: every choice made, every rule checked, before anything is spent."""
+"""A request against a model: every choice made, every rule checked, its price known, before anything is spent."""
 
 from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wan_core.errors import RequestError
@@ -14,6 +16,7 @@ PROMPT_LIMIT = 2000
 SEED_LIMIT = 2**53  # what a JSON number holds exactly
 SAMPLERS = ("unipc", "euler")
 FITS = ("crop", "pad")
+TEXT_TOKENS = 512
 
 
 def settle(
@@ -222,3 +225,62 @@ def _focal(value: Any) -> tuple[float, float]:
     except (TypeError, ValueError) as error:
         raise RequestError("focal_point", value, "must be two numbers from 0 to 1", "try (0.5, 0.5)") from error
     return _number("focal_point", x, 0.5, 0.0, 1.0), _number("focal_point", y, 0.5, 0.0, 1.0)
+
+
+# --- the price --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A settled request and its price.
+
+    Attributes:
+        settled: what will be made.
+        model: the name of what makes it.
+        tokens: that one forward pass reads.
+        passes: forward passes in all.
+        flops: of all passes; the text encoder and the VAE come on top.
+    """
+
+    settled: Settled
+    model: str
+    tokens: int
+    passes: int
+    flops: float
+
+
+def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str, Any], longest: int) -> Plan:
+    """Price a request.
+
+    Args:
+        settled: what will be made.
+        model: the name of what makes it.
+        geometry: its grid.
+        config: its transformer's.
+        longest: latent frames that it denoises at once; longer videos are several stretches.
+
+    Returns:
+        The plan.
+    """
+    frames = geometry.latent_frames(settled.num_frames)
+    stretches, frames = math.ceil(frames / longest), min(frames, longest)
+    one, _ = geometry.tokens(1, settled.height, settled.width)
+    tokens = one * frames // geometry.patch[0]
+    branches = 3 if settled.mode == "reference" else 2
+    if settled.mode != "reference" and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
+        branches = 1
+    passes = settled.num_inference_steps * branches * stretches
+    return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
+
+
+def forward_flops(config: Mapping[str, Any], tokens: int) -> float:
+    """Multiplications and additions of one forward pass, those of the blocks.
+
+    Args:
+        config: with num_attention_heads, attention_head_dim, ffn_dim and num_layers.
+        tokens: L.
+    """
+    dim = config["num_attention_heads"] * config["attention_head_dim"]
+    linear = 12 * tokens * dim**2 + 4 * tokens * dim * config["ffn_dim"]  # projections, feed-forward
+    attention = 4 * tokens**2 * dim + 4 * tokens * TEXT_TOKENS * dim + 4 * TEXT_TOKENS * dim**2
+    return float(config["num_layers"] * (linear + attention))

@@ -15,7 +15,7 @@ from tests.app.conftest import served
 from tests.app.test_api import video_of
 from tests.core.test_audio import wav
 from tests.core.test_reference import checkpoint, probe
-from wan_core.cost import Plan
+from wan_core.plan import Plan
 from wan_core.specs import SPECS
 from wan_core.studio.jobs import Jobs
 from wan_core.studio.ledger import Ledger

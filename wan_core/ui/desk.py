@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 from gradio.utils import get_upload_folder
 
-from wan_core.cost import Plan
 from wan_core.errors import OutputError, RequestError, WanError
+from wan_core.plan import Plan
 from wan_core.studio.jobs import Card, Status
 from wan_core.studio.ledger import Ledger
 from wan_core.studio.queue import Queue
@@ -58,6 +58,10 @@ class Desk:
     async def aside(self, work: Callable[..., T], *given: Any) -> T:
         """Read or write something away from the event loop."""
         return await self._in(self._readers, work, *given)
+
+    async def wait(self, work: Callable[[], T]) -> T:
+        """Do something that may have to wait for a model to load."""
+        return await self._in(self._checkers, work)
 
     async def _in(self, threads: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> T:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from wan_core.cost import Plan
 from wan_core.errors import MediaError, WanError
+from wan_core.plan import Plan
 from wan_core.studio.jobs import Status
 from wan_core.studio.provenance import verify
 from wan_core.studio.recipe import Engines, restore

@@ -58,9 +58,11 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
     """
     with gr.Blocks(title="Wan Atelier", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         head = gr.HTML(_head(specs[0], f"{specs[0].name} · loading"))
-        page.load(
-            lambda: _head(specs[0], badge()), None, head, show_progress="hidden", api_visibility="private", queue=False
-        )
+
+        async def loaded() -> str:
+            return _head(specs[0], await desk.wait(badge))
+
+        page.load(loaded, None, head, show_progress="hidden", api_visibility="private", queue=False)
         names: dict[str, list[str]] = {}
         engines = {mode: next((spec for spec in specs if mode in spec.modes), None) for mode in TABS}
         _jobs(desk)  # first: the page's own Cancel would take the name
