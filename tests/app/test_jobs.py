@@ -187,3 +187,23 @@ def test_a_last_frame_is_the_next_first_one(page: Page) -> None:
     page.get_by_label("Prompt", exact=True).last.fill("moving right")
     page.get_by_role("button", name="Generate").last.click()
     expect(page.locator(".stage video").last).to_be_visible(timeout=2 * MINUTE)
+
+
+@pytest.mark.browser
+def test_a_new_job_takes_the_stage_from_the_one_before(page: Page) -> None:
+    page.get_by_text("Advanced").first.click()
+    steps = page.get_by_label("number input for Steps").first
+    steps.fill(str(LONG))
+    steps.press("Tab")
+    page.get_by_role("button", name="Generate").first.click()
+    expect(page.get_by_text(f"of {LONG}").first).to_be_visible(timeout=MINUTE)
+    first = page.url
+    page.reload()
+    expect(page.get_by_text(f"of {LONG}").first).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Generate").first.click()
+    expect(page.get_by_text("1 before yours").first).to_be_visible(timeout=MINUTE)
+    page.wait_for_function("(first) => location.href !== first", arg=first, timeout=MINUTE)
+    page.get_by_role("button", name="Cancel").first.click()
+    expect(page.get_by_text("Stopped").first).to_be_visible(timeout=MINUTE)
+    page.goto(first)  # the one before was not touched
+    expect(page.locator(".stage video").first).to_be_visible(timeout=2 * MINUTE)

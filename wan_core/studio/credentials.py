@@ -21,7 +21,9 @@ from PIL import Image
 from wan_core.errors import OutputError, WanError
 
 ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
-TRIED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"  # of the picture signed as a trial
+#: IPTC NewsCodes: made by a model alone, or from somebody's pictures and sounds too.
+GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 SETTINGS = "WAN_C2PA_CERT", "WAN_C2PA_KEY", "WAN_C2PA_ALG"
 
 
@@ -141,7 +143,7 @@ def _try(signing: Signing) -> None:
         _sign(
             signing,
             "image/png",
-            "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+            GENERATED,
             plain,
             io.BytesIO(),
         )

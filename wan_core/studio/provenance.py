@@ -21,15 +21,12 @@ from xml.sax.saxutils import quoteattr
 import imageio_ffmpeg
 
 from wan_core.errors import MediaError
-from wan_core.studio.credentials import Credentials, read
+from wan_core.studio.credentials import COMPOSITE, GENERATED, Credentials, read
 
 XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes
 C2PA_BOX = UUID("d8fec3d6-1b0e-483c-9297-5828877ec481").bytes
 PACKET_LIMIT = 256 * 1024
 TOOL = "Wan Atelier"
-#: IPTC NewsCodes: made by a model alone, or from somebody's pictures and sounds too.
-GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _XMP = "http://ns.adobe.com/xap/1.0/"

@@ -27,8 +27,8 @@ PICTURES = ("reference", "reference_2", "reference_3")
 #: The API's order of parameters; every tab has some of them.
 ORDER = (
     "prompt", "negative_prompt", "image", "last_image", "image_fit", "focal_x", "focal_y", *PICTURES, "audio",
-    "width", "height", "num_frames", "num_inference_steps", "guidance_scale", "audio_guidance_scale",
-    "image_guidance_scale", "flow_shift", "sampler", "seed",
+    "width", "height", "num_frames", "num_inference_steps", "guidance_scale", "guidance_scale_2",
+    "audio_guidance_scale", "image_guidance_scale", "flow_shift", "sampler", "seed",
 )  # fmt: skip
 
 
@@ -113,6 +113,9 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
     with gr.Accordion(label("Advanced"), open=False):
         widgets["num_inference_steps"] = gr.Slider(1, 100, recipe.steps, step=1, label=label("Steps"))
         widgets["guidance_scale"] = gr.Slider(1, 12, recipe.guidance, step=0.1, label=label("Guidance (1 is off)"))
+        if spec.boundary is not None:  # two experts
+            low = recipe.guidance if recipe.guidance_low is None else recipe.guidance_low
+            widgets["guidance_scale_2"] = gr.Slider(1, 12, low, step=0.1, label=label("Guidance at low noise"))
         for name, value, word in (
             ("audio_guidance_scale", recipe.audio_guidance, "Guidance by the voice"),
             ("image_guidance_scale", recipe.image_guidance, "Guidance by the pictures"),

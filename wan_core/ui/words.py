@@ -39,6 +39,7 @@ WORDS = {
     "Advanced": ("詳細設定", "高级"),
     "Steps": ("ステップ数", "步数"),
     "Guidance (1 is off)": ("ガイダンス（1で無効）", "引导（1 为关闭）"),
+    "Guidance at low noise": ("低ノイズ時のガイダンス", "低噪声阶段引导"),
     "Guidance by the voice": ("音声ガイダンス", "声音引导"),
     "Guidance by the pictures": ("画像ガイダンス", "图片引导"),
     "Seed (-1: a new one)": ("シード（-1で毎回新規）", "种子（-1 为随机）"),
