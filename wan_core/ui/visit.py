@@ -97,7 +97,8 @@ class Visit:
         here.then(self._place, [self.asked, self.tab], tabs, show_progress="hidden", api_visibility="private")
         self.recall(here)
         for handler, outputs in self.returns:
-            here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
+            shown = here.then(handler, self.asked, outputs, show_progress="hidden", api_visibility="private")
+            self.recall(shown)
         for priced in self.prices:
             here.then(*priced, show_progress="hidden", api_visibility="private")
         if self.first_frame is not None:
