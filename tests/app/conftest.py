@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,22 @@ def start(folder: Path, script: tuple[str, ...] = ("app.py",), **settings: str) 
         "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1", **settings,
     }  # fmt: skip
     with log_path.open("w") as log:
-        process = subprocess.Popen([sys.executable, *script], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, *script], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         return process, _address(process, log_path)
     except BaseException:
         process.kill()
         raise
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a server and whatever it has forked."""
+    process.terminate()
+    process.wait(30)
+    with suppress(ProcessLookupError):  # nothing was left
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -46,8 +57,7 @@ def served(folder: Path, **settings: str) -> Iterator[str]:
     try:
         yield address
     finally:
-        process.terminate()
-        process.wait(30)
+        stop(process)
 
 
 @pytest.fixture(scope="session")

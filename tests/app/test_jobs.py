@@ -13,7 +13,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
-from tests.app.conftest import start
+from tests.app.conftest import start, stop
 from tests.app.test_api import read, video_of
 
 MINUTE = 60_000
@@ -120,8 +120,7 @@ def test_a_killed_server_finishes_every_job_when_it_is_back(tmp_path: Path) -> N
         before, _ = client.predict(whole, api_name="/result")
         assert video_of(again).read_bytes() == video_of(before).read_bytes()
     finally:
-        process.terminate()
-        process.wait(30)
+        stop(process)
 
 
 # --- the page ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from gradio_client import Client
 
-from tests.app.conftest import start
+from tests.app.conftest import start, stop
 from tests.app.test_api import read, video_of
 from tests.app.test_jobs import LIMIT, LONG, connect, ended, handed_in
 
@@ -28,8 +28,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
         OMP_NUM_THREADS="1",
     )  # fmt: skip
     yield address, folder / "asked"
-    process.terminate()
-    process.wait(30)
+    stop(process)
 
 
 @pytest.fixture
