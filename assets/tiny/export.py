@@ -22,7 +22,8 @@ RECIPE = {
     "max_frames": world.FRAMES,
     "fixed_size": True,
     "note": "A small model that ships with the app, still in training: about one shape in six comes out wrong, and "
-    "spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six backgrounds, in English, Japanese and Chinese.",
+    "spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six backgrounds, in "
+    "English, Japanese and Chinese.",
     "recipe": {
         "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 4.0, "fps": world.FPS,
         "frames": world.FRAMES, "size": [world.SIZE, world.SIZE], "negative": "",
