@@ -15,7 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.app.conftest import ROOT, served
+from tests.app.conftest import served
 from tests.app.test_jobs import connect
 
 TEXT, IMAGE = "/text_to_video", "/image_to_video"
@@ -28,8 +28,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     folder = tmp_path_factory.mktemp("bad")
     with served(folder) as address:
         yield address, folder
-        # Gradio logs its own trouble with requests that name no function of ours; ours is none of it
-        assert str(ROOT / "wan_core") not in (folder / "log.txt").read_text()
+        # what the page logs of its own faults; Gradio's, with requests that name no function, are not ours
+        assert "a request failed" not in (folder / "log.txt").read_text()
 
 
 @pytest.fixture(scope="module")
