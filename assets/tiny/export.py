@@ -21,7 +21,7 @@ RECIPE = {
     "modes": ["text", "image"],
     "max_frames": world.FRAMES,
     "fixed_size": True,
-    "note": "A small model that ships with the app, still in training: about one shape in six comes out wrong, and "
+    "note": "A small model that ships with the app, still in training: about one shape in five comes out wrong, and "
     "spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six backgrounds, in "
     "English, Japanese and Chinese.",
     "recipe": {
