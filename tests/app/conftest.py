@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 120
@@ -98,3 +98,14 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     image.save(path)
     return path
+
+
+@pytest.fixture
+def page(app: str, browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    page.goto(app)
+    # the last thing a loading page changes: whatever is typed before may be laid over once more
+    expect(page.locator("#head .badge")).to_contain_text("CPU", timeout=60_000)
+    yield page
+    context.close()

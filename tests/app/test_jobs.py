@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -124,16 +123,6 @@ def test_a_killed_server_finishes_every_job_when_it_is_back(tmp_path: Path) -> N
 
 
 # --- the page ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def page(app: str, browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    page = context.new_page()
-    page.goto(app)
-    expect(page.locator("#head .badge")).to_contain_text("CPU", timeout=MINUTE)
-    yield page
-    context.close()
 
 
 @pytest.mark.browser

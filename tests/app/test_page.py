@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,6 @@ from playwright.sync_api import Browser, Page, expect
 MINUTE = 60_000
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def page(app: str, browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    page = context.new_page()
-    page.goto(app)
-    # the last thing a loading page changes: whatever is typed before may be laid over once more
-    expect(page.locator("#head .badge")).to_contain_text("CPU", timeout=MINUTE)
-    yield page
-    context.close()
 
 
 def test_type_generate_watch_download(page: Page, tmp_path: Path) -> None:
