@@ -125,15 +125,20 @@ def test_a_killed_server_finishes_every_job_when_it_is_back(tmp_path: Path) -> N
 # --- the page ---------------------------------------------------------------------------------
 
 
-@pytest.mark.browser
-def test_a_reload_brings_progress_and_then_the_video(page: Page) -> None:
-    page.get_by_label("Prompt", exact=True).first.fill("a blue square spinning")
+def begin_long(page: Page) -> None:
+    """Start a job that is long enough to be interrupted, and see it work."""
     page.get_by_text("Advanced").first.click()
     steps = page.get_by_label("number input for Steps").first
     steps.fill(str(LONG))
     steps.press("Tab")
     page.get_by_role("button", name="Generate").first.click()
     expect(page.get_by_text(f"of {LONG}").first).to_be_visible(timeout=MINUTE)
+
+
+@pytest.mark.browser
+def test_a_reload_brings_progress_and_then_the_video(page: Page) -> None:
+    page.get_by_label("Prompt", exact=True).first.fill("a blue square spinning")
+    begin_long(page)
     page.reload()
     expect(page.get_by_text(f"of {LONG}").first).to_be_visible(timeout=MINUTE)
     expect(page.locator(".stage video").first).to_be_visible(timeout=2 * MINUTE)
@@ -179,12 +184,7 @@ def test_a_last_frame_is_the_next_first_one(page: Page) -> None:
 
 @pytest.mark.browser
 def test_a_new_job_takes_the_stage_from_the_one_before(page: Page) -> None:
-    page.get_by_text("Advanced").first.click()
-    steps = page.get_by_label("number input for Steps").first
-    steps.fill(str(LONG))
-    steps.press("Tab")
-    page.get_by_role("button", name="Generate").first.click()
-    expect(page.get_by_text(f"of {LONG}").first).to_be_visible(timeout=MINUTE)
+    begin_long(page)
     first = page.url
     page.reload()
     expect(page.get_by_text(f"of {LONG}").first).to_be_visible(timeout=MINUTE)

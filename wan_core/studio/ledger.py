@@ -155,7 +155,7 @@ class Ledger:
                     self.jobs.remove(job)
                     return True
         except (Timeout, RequestError):
-            pass
+            pass  # somebody has it, or it is gone: the next sweep looks again
         return False
 
 

@@ -54,7 +54,7 @@ def carry_out(jobs: Jobs, job: str, produce: Produce) -> None:
         status = jobs.status(job)
         if status.ended:
             return
-        bench = _Bench(jobs, job, replace(Status(phase="encode", of=1), tries=status.tries + 1))
+        bench = _Bench(jobs, job, Status(phase="encode", of=1, tries=status.tries + 1))
         if status.tries >= TRIES:  # it took the server down with it, and would again
             bench.end("failed", TOO_MUCH.format(tries=status.tries))
             return

@@ -184,7 +184,7 @@ class Desk:
         try:
             os.link(source, place)
         except FileExistsError:
-            pass
+            pass  # somebody asked for it at the same moment
         except OSError:  # another disk, or no links there
             part = place.with_name(f".{threading.get_ident()}.{name}")
             shutil.copyfile(source, part)
