@@ -16,6 +16,7 @@ from wan_core.weights.hub import BUILT_IN, CACHE
 if TYPE_CHECKING:
     from wan_core.pipeline import Pipeline, load
 
+__version__ = "0.1.0"
 __all__ = ["BUILT_IN", "CACHE", "SPECS", "Pipeline", "Request", "WanError", "load"]
 
 

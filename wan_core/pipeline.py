@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wan_core.clip import Clip, to_uint8
 from wan_core.condition import (
     Conditioning,
     channel_image,
@@ -23,13 +23,14 @@ from wan_core.condition import (
 )
 from wan_core.errors import Cancelled, CheckpointError
 from wan_core.memo import Memo
+from wan_core.memory import Need, free, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters import S2VDiT
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
 from wan_core.model.codec import Codec
 from wan_core.parts import Material, Parts, Shot
-from wan_core.plan import Plan, price, settle
+from wan_core.plan import Plan, fitting, price, settle
 from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
@@ -50,13 +51,14 @@ from wan_core.types import (
     Started,
     never,
 )
-from wan_core.velocity import Conditioned, Overlapped, Span, spans
+from wan_core.velocity import BATCHED_TOKENS, Conditioned, Overlapped, Span, spans
 from wan_core.weights import keymap
 from wan_core.weights import load as files
 from wan_core.weights.describe import own_recipe
 from wan_core.weights.hub import find
 from wan_core.weights.places import Places, find_parts
 
+BESIDE = 3  # latent frames' worth of tokens that references and past motion add, at most
 OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
 PREVIEW_SECONDS = 0.3  # previews come at most this often
 
@@ -69,6 +71,12 @@ class Pipeline:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        self._room = free(self.device)  # beside the weights
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.parts.experts[0].patch_embedding.weight.device
 
     @property
     def spec(self) -> ModelSpec:
@@ -83,9 +91,14 @@ class Pipeline:
     @property
     def label(self) -> str:
         """Which model, device and precision, in a few words."""
-        weight = self.parts.experts[0].proj_out.weight
-        kind = str(weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
-        return f"{self.spec.name} · {weight.device.type.upper()} · {kind}"
+        kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
+        return f"{self.spec.name} · {self.device.type.upper()} · {kind}"
+
+    @property
+    def backend(self) -> str:
+        """Device, precision and torch's version: what may move pixels at one seed."""
+        kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.")
+        return f"{self.device.type} {kind} torch {torch.__version__.partition('+')[0]}"
 
     def settle(self, request: Request) -> Settled:
         """Check a request and fill in what it leaves open.
@@ -99,10 +112,27 @@ class Pipeline:
         """Settle a request and price it.
 
         Raises:
-            RequestError: a field breaks a rule.
+            RequestError: a field breaks a rule, or the device has too little memory for it.
         """
+        return self._fitting(self.settle(request))
+
+    def _fitting(self, settled: Settled) -> Plan:
         longest = S2V_CLIP // self.geometry.temporal if self._speaks else self._longest
-        return price(self.settle(request), self.spec.name, self.geometry, self.parts.experts[0].config, longest)
+        priced = price(settled, self.spec.name, self.geometry, self.parts.experts[0].config, longest)
+        return fitting(priced, lambda some: self._need(some).peak, self._room, self.geometry, self.spec)
+
+    def _need(self, settled: Settled) -> Need:
+        """Memory beside the weights."""
+        config, geometry = self.parts.experts[0].config, self.geometry
+        one, _ = geometry.tokens(1, settled.height, settled.width)
+        clip = S2V_CLIP if self._speaks else self.spec.max_frames
+        frames = geometry.latent_frames(min(settled.num_frames, clip))
+        if settled.mode == "reference":
+            frames += BESIDE
+        branches, width = 4 if settled.mode == "reference" else 2, self.parts.experts[0].patch_embedding.weight.itemsize
+        tokens = max(one * frames, min(BATCHED_TOKENS, branches * one * frames))
+        size = (settled.width, settled.height)
+        return need(config, self.parts.codec.vae.config, size, tokens, branches, width, self._room)
 
     @property
     def _longest(self) -> int:
@@ -143,13 +173,18 @@ class Pipeline:
             as they are decoded, and ``Done`` last.
 
         Raises:
-            RequestError: before anything is spent.
+            RequestError: before anything is spent, also if there is too little memory for it.
             Cancelled: when ``cancelled`` says so.
         """
         begin = time.monotonic()
         material = self._open(request)
         settled = material.settled
-        yield Started(settled, None if material.sound is None else material.sound.stereo, self.spec.name)
+        self._room = free(self.device)  # nothing else runs here now
+        self._fitting(settled)
+        for expert in self.parts.experts:
+            expert.slicing = self._need(settled).slicing
+        heard = None if material.sound is None else material.sound.stereo
+        yield Started(settled, heard, self.spec.name, self.spec.revision, self.backend)
         yield Progress("encode", 0, 1)
         shots, recent = self._shots(material), None
         while (shot := _next(shots, recent)) is not None:
@@ -218,7 +253,7 @@ class Pipeline:
             spans(shot.frames, self._longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
         )
         velocity = Conditioned(experts, told) if len(stretches) == 1 else Overlapped(experts, told, stretches)
-        device = experts[0].patch_embedding.weight.device
+        device = self.device
         state = noise((1, channels, shot.frames + told.behind, *size), shot.seed).to(device)
         steps = denoise(
             velocity,
@@ -271,46 +306,12 @@ class Pipeline:
         return Clip(np.concatenate(chunks), done.settled, sound)
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A finished video in memory.
-
-    Attributes:
-        frames: (F, H, W, 3) uint8.
-        settled: how it was made.
-        sound: (m, 2) float32 at 48 kHz, or None.
-    """
-
-    frames: np.ndarray
-    settled: Settled
-    sound: np.ndarray | None = None
-
-    def save(self, path: str | Path) -> Path:
-        """Write an H.264 mp4; a failed write leaves nothing behind.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        from wan_core.studio.media import VideoWriter
-
-        height, width = self.frames.shape[1:3]
-        recipe = self.settled.as_json()
-        with VideoWriter(Path(path), width, height, self.settled.fps, recipe, self.sound) as writer:
-            writer.write(self.frames)
-        return Path(path)
-
-
 def _next(shots: Generator[Shot, Tensor | None, None], recent: Tensor | None) -> Shot | None:
     """The next shot, told what came before it; None when there is none."""
     try:
         return shots.send(recent)
     except StopIteration:
         return None
-
-
-def to_uint8(pixels: Tensor) -> np.ndarray:
-    """(3, n, H, W) in [-1, 1] to (n, H, W, 3) uint8."""
-    return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
 
 # --- assembly -----------------------------------------------------------------------------------

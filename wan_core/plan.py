@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wan_core.errors import RequestError
@@ -240,6 +240,7 @@ class Plan:
         tokens: that one forward pass reads.
         passes: forward passes in all.
         flops: of all passes; the text encoder and the VAE come on top.
+        peak: bytes of memory that it takes beside the model's weights, as far as that is known.
     """
 
     settled: Settled
@@ -247,6 +248,7 @@ class Plan:
     tokens: int
     passes: int
     flops: float
+    peak: float = 0.0
 
 
 def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str, Any], longest: int) -> Plan:
@@ -271,6 +273,43 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
         branches = 1
     passes = settled.num_inference_steps * branches * stretches
     return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
+
+
+def fitting(plan: Plan, needs: Callable[[Settled], float], room: float, geometry: Geometry, spec: ModelSpec) -> Plan:
+    """Refuse what does not fit, and say what would.
+
+    Args:
+        plan: of a request.
+        needs: bytes that a settled request takes beside the weights.
+        room: bytes that are free.
+        geometry: the model's grid.
+        spec: the model; one that makes a single size is offered no other.
+
+    Returns:
+        The plan, its memory known.
+
+    Raises:
+        RequestError: naming the nearest request that fits: first a shorter one, then a smaller one.
+    """
+    asked = plan.settled
+    peak = needs(asked)
+    if peak <= room:
+        return replace(plan, peak=peak)
+    rule = f"takes about {_gigabytes(peak)} beside the model, and {_gigabytes(max(0.0, room))} are free"
+    if asked.mode != "reference":  # there the sound says how long it is
+        for frames in range(asked.num_frames - geometry.temporal, 0, -geometry.temporal):
+            if needs(replace(asked, num_frames=frames)) <= room:
+                raise RequestError("num_frames", asked.num_frames, rule, f"try {frames}")
+    grid, size = math.lcm(geometry.grid, spec.grid), f"{asked.width}x{asked.height}"
+    for share in range(19, 1, -1) if not spec.fixed_size else ():
+        width, height = (max(grid, int(side * share / 20 // grid) * grid) for side in (asked.width, asked.height))
+        if needs(replace(asked, width=width, height=height)) <= room:
+            raise RequestError("width", size, rule, f"try {width}x{height}")
+    raise RequestError("width", size, rule, "free some memory, or use a smaller model")
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"
 
 
 def forward_flops(config: Mapping[str, Any], tokens: int) -> float:

@@ -69,6 +69,7 @@ class ModelSpec:
         fixed_size: whether it makes only the recipe's size.
         note: one honest sentence about what it can show, for the page.
         licence: SPDX identifier.
+        revision: which weights exactly, once they are known.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ModelSpec:
     fixed_size: bool = False
     note: str = ""
     licence: str = "Apache-2.0"
+    revision: str = ""
 
 
 _480P, _720P = (832, 480), (1280, 720)

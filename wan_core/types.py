@@ -181,11 +181,15 @@ class Started:
         settled: what will be made.
         sound: (m, 2) float32 in [-1, 1] at 48 kHz, as long as the video, or None.
         model: the name of what makes it.
+        revision: its weights, see :func:`wan_core.weights.revision.revision`.
+        backend: device, precision and torch's version.
     """
 
     settled: Settled
     sound: np.ndarray | None = None
     model: str = ""
+    revision: str = ""
+    backend: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from wan_core.errors import MediaError
 from wan_core.specs import SPECS, ModelSpec
 from wan_core.studio.recipe import recipe_of, restore
 from wan_core.types import Settled, Started
+from wan_core.weights.revision import revision
 
 SPEC = SPECS["wan2.2-ti2v-5b"]
 SETTLED = Settled(
@@ -22,7 +23,7 @@ SETTLED = Settled(
 
 
 def told(path: Path, spec: ModelSpec | None = SPEC, **changes: object) -> tuple[dict, list[str]]:
-    recipe = recipe_of(Started(SETTLED, model=SPEC.name)) | changes
+    recipe = recipe_of(Started(SETTLED, model=SPEC.name, revision=SPEC.revision, backend="cpu")) | changes
     return restore(video(path / "x.mp4", **recipe), dict.fromkeys(("text", "image", "reference"), spec))
 
 
@@ -41,6 +42,8 @@ def test_every_choice_comes_back(tmp_path: Path) -> None:
     ({"version": 99}, SPEC, "another version"),
     ({"magic": 1}, SPEC, "Not understood here: magic"),
     ({"width": "wide", "focal_point": [1, 2, 3], "num_frames": True}, SPEC, "focal_point, num_frames, width"),
+    ({"revision": "0123456789ab"}, SPEC, "other weights"),
+    ({"application": "0.0.1"}, SPEC, "version 0.0.1"),
     ({"fps": 16}, SPEC, "frames a second"),
     ({}, replace(SPEC, fixed_size=True, recipe=replace(SPEC.recipe, size=(128, 128))), "only makes 128x128"),
     ({"num_frames": 200}, SPEC, "at most 161 frames"),
@@ -48,6 +51,20 @@ def test_every_choice_comes_back(tmp_path: Path) -> None:
 def test_what_would_differ_is_told(tmp_path: Path, changes: dict, spec: ModelSpec | None, words: str) -> None:
     _, differs = told(tmp_path, spec, **changes)
     assert any(words in sentence for sentence in differs)
+
+
+def test_a_revision_changes_with_the_weights_and_only_with_them(tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    weights = tmp_path / "vae" / "model.safetensors"
+    weights.write_bytes(bytes(200_000))
+    before = revision(tmp_path)
+    (tmp_path / "README.md").write_text("words")
+    assert revision(tmp_path) == before
+    weights.write_bytes(bytes(199_999) + b"1")
+    assert revision(tmp_path) != before
+    commit = tmp_path / "snapshots" / ("ab" * 20)
+    commit.mkdir(parents=True)
+    assert revision(commit) == "ab" * 6
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wan_core import __version__
 from wan_core.errors import MediaError
 from wan_core.specs import ModelSpec
 from wan_core.studio.provenance import verify
@@ -19,7 +20,7 @@ from wan_core.types import Started
 VERSION = 1
 _MEDIA = {"image": "the first frame", "reference": "the reference pictures and the voice"}
 #: What a recipe says beyond a request's fields.
-_FACTS = {"version", "model", "fps", "mode"}
+_FACTS = {"version", "application", "model", "revision", "backend", "fps", "mode"}
 Engines = Mapping[str, ModelSpec | None]
 
 
@@ -50,7 +51,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 def recipe_of(started: Started) -> dict[str, Any]:
     """The recipe of a video that is being made."""
-    return {"version": VERSION, "model": started.model} | started.settled.as_json()
+    made_with = {"model": started.model, "revision": started.revision, "backend": started.backend}
+    return {"version": VERSION, "application": __version__} | made_with | started.settled.as_json()
 
 
 def restore(path: Path, engines: Engines) -> tuple[dict[str, Any], list[str]]:
@@ -76,6 +78,8 @@ def restore(path: Path, engines: Engines) -> tuple[dict[str, Any], list[str]]:
     differs = []
     if recipe.get("version") != VERSION:
         differs.append("It was made by another version; what this one does not know is left out.")
+    elif recipe.get("application", __version__) != __version__:
+        differs.append(f"It was made by version {recipe['application']}; this is {__version__}.")
     if odd := sorted(recipe.keys() - wanted.keys() - _FACTS):
         differs.append(f"Not understood here: {', '.join(odd)}.")
     if mode in _MEDIA:
@@ -90,6 +94,8 @@ def _model_differs(recipe: dict[str, Any], wanted: dict[str, Any], mode: str, sp
     differs = []
     if recipe.get("model", spec.name) != spec.name:
         differs.append(f"It was made by {recipe['model']}; {spec.name} would make it now.")
+    elif recipe.get("revision", spec.revision) != spec.revision:
+        differs.append(f"It was made by other weights of {spec.name}; the same seed makes another video now.")
     size = (wanted.get("width"), wanted.get("height"))
     if spec.fixed_size and size != spec.recipe.size:
         differs.append(f"{spec.name} only makes {spec.recipe.size[0]}x{spec.recipe.size[1]}.")

@@ -98,7 +98,7 @@ class Tab:
                 return ""  # what is missing is seen
             except Exception as error:
                 return _line(shown(error))
-            return _line(stage.plan_line(language_of(inputs[-1]), plan.settled, seconds))
+            return _line(stage.plan_line(language_of(inputs[-1]), plan, seconds))
 
         return named(handler, self.names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,6 +20,13 @@ EXAMPLES = (
     "绿色方块在蓝天上向左移动",
 )
 MOTIONS = ("bouncing", "右に動く", "旋转")
+SHELF = Path(__file__).parents[2] / "assets" / "examples"
+#: Somebody to try the Reference tab with: a name, and what they say where.
+CAST = {
+    "Pip": ("pip.png", "austen-0880.flac", "talking in the middle, hopping, on green grass"),
+    "Rua": ("rua.png", "austen-0930.flac", "左側でうなずいて話している、夜空"),
+    "Lou": ("lou.png", "austen-0890.flac", "在沙漠的右边，左右摇摆着说话"),
+}
 CONSENT = "Use a face or a voice only with the consent of the person it belongs to"
 #: A number field shows 0 when it is empty, so "leave it to the model" needs a value of its own.
 LEFT_OPEN = {"width": 0, "height": 0, "flow_shift": 0, "seed": -1}
@@ -51,7 +59,9 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
         value=EXAMPLES[0] if mode == "text" else "", label=label("Prompt"), lines=3, max_lines=8,
         placeholder=label("What happens in the video?"),
     )  # fmt: skip
-    if mode != "reference":
+    if mode == "reference":
+        _cast([widgets["reference"], widgets["audio"], prompt])
+    else:
         _chips(prompt, EXAMPLES if mode == "text" else MOTIONS)
     quality = gr.Radio([(label(name), name) for name in QUALITIES], value="Standard", label=label("Quality"))
     # with a voice, the video lasts as long
@@ -158,6 +168,16 @@ def _chips(prompt: gr.Textbox, texts: tuple[str, ...]) -> None:
         for text in texts:
             chip = gr.Button(text, size="sm")
             chip.click(lambda text=text: text, None, prompt, api_visibility="private", queue=False)
+
+
+def _cast(parts: list[Any]) -> None:
+    """Buttons that fill a picture, a voice and a prompt at once."""
+    gr.set_static_paths(SHELF)
+    with gr.Row(elem_classes="chips"):
+        for name, (face, voice, text) in CAST.items():
+            given = (str(SHELF / face), str(SHELF / voice), text)
+            chip = gr.Button(name, size="sm", icon=SHELF / face)
+            chip.click(lambda given=given: given, None, parts, api_visibility="private", queue=False)
 
 
 def flattened(fields: dict[str, Any]) -> dict[str, Any]:

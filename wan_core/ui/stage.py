@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import html
 
+from wan_core.plan import Plan
 from wan_core.studio.jobs import Status
-from wan_core.types import Settled
 from wan_core.ui.words import say
 
+MUCH = 1e9  # bytes that are worth a word
 PHASES = {"encode": "Reading the prompt", "denoise": "Denoising", "decode": "Decoding"}
 
 
@@ -54,8 +55,9 @@ def working(language: str, status: Status, picture: str | None) -> str:
     )
 
 
-def plan_line(language: str, settled: Settled, seconds: float | None) -> str:
-    """What will be made, and how long that takes here if that is known."""
+def plan_line(language: str, plan: Plan, seconds: float | None) -> str:
+    """What will be made, how long that takes here if that is known, and memory if it is much."""
+    settled = plan.settled
     length = say(
         language, "{seconds} s ({frames} frames, {fps} a second)", frames=settled.num_frames, fps=settled.fps,
         seconds=f"{settled.num_frames / settled.fps:.1f}",
@@ -66,6 +68,8 @@ def plan_line(language: str, settled: Settled, seconds: float | None) -> str:
         parts.append(say(language, "takes about {minutes} min here", minutes=round(seconds / 60)))
     elif seconds is not None:
         parts.append(say(language, "takes about {seconds} s here", seconds=max(1, round(seconds))))
+    if plan.peak > MUCH:
+        parts.append(say(language, "{gigabytes} GB of memory", gigabytes=f"{plan.peak / 1e9:.1f}"))
     return " · ".join(parts)
 
 

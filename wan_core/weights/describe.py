@@ -10,6 +10,7 @@ from wan_core.errors import CheckpointError
 from wan_core.specs import ModelSpec, family
 from wan_core.weights.hub import find
 from wan_core.weights.places import find_parts, implied_index, read_json, trunk_config
+from wan_core.weights.revision import revision
 
 
 def describe(model: str | Path) -> ModelSpec:
@@ -61,12 +62,12 @@ def trunk(config: dict) -> tuple[str, dict]:
 
 
 def own_recipe(spec: ModelSpec, root: Path) -> ModelSpec:
-    """A checkpoint's ``recipe.json``, if it has one, over its family's recipe."""
+    """A checkpoint's ``recipe.json``, if it has one, over its family's recipe, and which weights they are."""
     own = read_json(root / "recipe.json", required=False)
     try:
         changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
         if "modes" in own:
             own["modes"] = frozenset(own["modes"])
-        return replace(spec, recipe=replace(spec.recipe, **changes), **own)
+        return replace(spec, recipe=replace(spec.recipe, **changes), **own | {"revision": revision(root)})
     except (TypeError, AttributeError) as error:
         raise CheckpointError("recipe.json: it names something that a recipe does not have") from error

@@ -1,0 +1,152 @@
+"""What memory requests take: the estimate against measured peaks, and refusals that name what fits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.core.test_jobs import settled
+from wan_core import memory
+from wan_core.errors import RequestError
+from wan_core.plan import Plan, fitting
+from wan_core.specs import SPECS
+from wan_core.types import Geometry, Settled
+
+ROOT = Path(__file__).resolve().parents[2]
+MEASURE = """
+import resource, sys, torch
+torch.set_grad_enabled(False)
+torch.set_num_threads(1)
+from wan_core import memory
+from tests.core.test_memory import CASES
+kind, dtype = sys.argv[1], getattr(torch, sys.argv[2])
+work, estimate = CASES[kind](dtype)
+before = [int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmRSS")][0]
+work()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / estimate)
+"""
+
+
+def _trunk(ffn: int):
+    def case(dtype):
+        import torch
+
+        from wan_core.model.dit import WanDiT
+
+        dit = WanDiT(num_attention_heads=4, ffn_dim=ffn, num_layers=1, text_dim=64)
+        for part in (dit.blocks, dit.patch_embedding, dit.proj_out):
+            part.to(dtype)
+        tokens, latents = 16 * 32 * 32, torch.randn(1, 16, 16, 64, 64, dtype=dtype)
+        told = dit.tokens(torch.randn(1, 64, 64))
+
+        def work() -> None:
+            embedded = dit.embed(latents, torch.tensor([[500.0]]), (tokens,))
+            dit.head(dit.trunk(embedded, _in_type(told, dtype)), embedded)
+
+        config = {"num_attention_heads": 4, "attention_head_dim": 128, "ffn_dim": ffn, "num_layers": 1}
+        none = {"base_dim": 0, "scale_factor_temporal": 4}
+        return work, memory.need(config, none, (0, 0), tokens, 1, dtype.itemsize).denoise
+
+    return case
+
+
+def _in_type(tokens, dtype):
+    return replace(tokens, text=tokens.text.to(dtype))
+
+
+def _decoder(residual: bool):
+    def case(dtype):
+        import torch
+        from diffusers import AutoencoderKLWan
+
+        from wan_core.model.codec import Codec
+
+        newer = {
+            "decoder_base_dim": 48, "z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12,
+            "patch_size": 2, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48,
+        }  # fmt: skip
+        vae = AutoencoderKLWan(base_dim=32, **newer if residual else {})
+        codec = Codec(vae, dtype, channels_last=dtype == torch.bfloat16)
+        latents = torch.zeros(1, vae.config.z_dim, 3, 160 // codec.spatial, 160 // codec.spatial)
+
+        def work() -> None:
+            for _ in codec.stream(latents):
+                pass
+
+        config = {"num_attention_heads": 0, "attention_head_dim": 0, "ffn_dim": 0, "num_layers": 0}
+        return work, memory.need(config, dict(vae.config), (160, 160), 0, 0, dtype.itemsize).decode
+
+    return case
+
+
+CASES = {"narrow": _trunk(512), "wide": _trunk(4096), "old": _decoder(False), "new": _decoder(True)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", list(CASES))
+def test_estimates_hold_against_measured_peaks(kind: str, dtype: str) -> None:
+    """The peak is never much above the estimate, nor the estimate far above the peak."""
+    command = [sys.executable, "-W", "ignore", "-c", MEASURE, kind, dtype]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 0.5 < float(done.stdout.split()[-1]) < 1.15
+
+
+GEOMETRY = Geometry(8, 4, (1, 2, 2), 16)
+SPEC = SPECS["wan2.1-t2v-1.3b"]
+ASKED = replace(settled(), width=832, height=480, num_frames=81)
+
+
+def volume(some: Settled) -> float:
+    return 1e3 * some.width * some.height * (some.num_frames + 20)
+
+
+def fit(asked: Settled, room: float, spec=SPEC) -> Plan:
+    return fitting(Plan(asked, "m", 1, 1, 1.0), volume, room, GEOMETRY, spec)
+
+
+def test_what_fits_is_planned_with_its_memory() -> None:
+    assert fit(ASKED, 1e12).peak == volume(ASKED)
+
+
+def test_a_shorter_video_is_offered_first() -> None:
+    with pytest.raises(RequestError, match=r"num_frames 81: takes about 40.3 GB .* 30.0 GB are free; try 53"):
+        fit(ASKED, 30e9)
+
+
+def test_then_a_smaller_one() -> None:
+    with pytest.raises(RequestError, match=r"width '832x480': .*; try 288x160") as told:
+        fit(ASKED, 5e9)
+    width, height = (int(side) for side in told.value.hint.split()[-1].split("x"))
+    assert volume(replace(ASKED, width=width, height=height)) <= 5e9
+
+
+def test_a_model_of_one_size_is_offered_no_other() -> None:
+    with pytest.raises(RequestError, match="smaller model"):
+        fit(replace(ASKED, num_frames=1), 1e6, replace(SPEC, fixed_size=True))
+
+
+def test_little_room_means_slices() -> None:
+    config = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 16 * 1536, "num_layers": 30}
+    vae = {"base_dim": 96, "scale_factor_temporal": 4}
+    roomy = memory.need(config, vae, (832, 480), 32_760, 1)
+    tight = memory.need(config, vae, (832, 480), 32_760, 1, room=roomy.denoise / 2)
+    assert roomy.slicing.feed_forward is None
+    assert tight.slicing.feed_forward == memory.SLICE
+    assert tight.denoise < 0.6 * roomy.denoise
+
+
+def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("4000\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert memory._container(tmp_path) == 3000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._container(tmp_path) == float("inf")
+    assert memory._container(tmp_path / "none") == float("inf")
+
+
+def test_this_machine_has_some() -> None:
+    assert 2**28 < memory.free("cpu") < 2**50

@@ -1,0 +1,111 @@
+"""What a request takes of a device's memory while it is made, and how much of that is free.
+
+Weights are not counted: they are resident before anybody asks. What comes on top is the transformer's
+activations, the conditioning's keys and values, and the decoder's present group of frames. The figures
+are fitted to measured peaks (``tests/core/test_memory.py`` holds them to those), and lean to too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wan_core.ops import Slicing
+
+TEXT_TOKENS = 512
+WIDE = 34  # bytes a token and channel: norms, rotations and gates hold float32 copies beside the stream
+STREAM = 4.5  # what stands beside the feed-forward's hidden layer, in the stream's own width
+HIDDEN = 2.0  # the hidden layer, before and after GELU
+SLICE = 256 * 2**20  # of the hidden layer, where slicing helps
+DECODER = {True: 36.0, False: 16.0}  # of the last layer's width times a group of frames: residual kind, 2.1 kind
+SPARE = 0.9  # of what is free: the rest is other people's, and what fragments
+
+UNSLICED = Slicing()
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes beside the weights.
+
+    Attributes:
+        denoise: of one forward pass.
+        decode: of one group of frames.
+        slicing: what makes ``denoise`` so small.
+    """
+
+    denoise: float
+    decode: float
+    slicing: Slicing = UNSLICED
+
+    @property
+    def peak(self) -> float:
+        """The larger one: they never happen at once."""
+        return max(self.denoise, self.decode)
+
+
+def need(
+    config: Mapping[str, Any], vae: Mapping[str, Any], size: tuple[int, int], tokens: int, branches: int,
+    width: int = 2, room: float = float("inf"),
+) -> Need:  # fmt: skip
+    """What one clip takes.
+
+    Args:
+        config: the transformer's.
+        vae: the VAE's config.
+        size: width and height, pixels.
+        tokens: of one forward pass, of all branches that go through it together.
+        branches: whose keys and values are kept over the steps.
+        width: bytes of a number.
+        room: bytes that may be used; the feed-forward is sliced where that makes the clip fit.
+
+    Returns:
+        The bytes and the slicing.
+    """
+    dim = config["num_attention_heads"] * config["attention_head_dim"]
+    kept = branches * 2 * TEXT_TOKENS * config["num_layers"] * dim * width
+    around = tokens * dim * max(WIDE, STREAM * width)
+    hidden = HIDDEN * tokens * config["ffn_dim"] * width
+    beside = tokens * dim * STREAM * width
+    decode = _decode(vae, size, width)
+    whole = kept + max(around, beside + hidden)
+    if whole <= room:
+        return Need(whole, decode)
+    return Need(kept + max(around, beside + min(hidden, SLICE)), decode, Slicing(feed_forward=SLICE))
+
+
+def _decode(vae: Mapping[str, Any], size: tuple[int, int], width: int) -> float:
+    """One group of frames at the decoder's full resolution, with the frames it remembers."""
+    patch = vae.get("patch_size") or 1
+    base = vae.get("decoder_base_dim") or vae["base_dim"]
+    pixels = size[0] * size[1] / patch**2
+    return DECODER[bool(vae.get("is_residual"))] * pixels * vae["scale_factor_temporal"] * base * width
+
+
+def free(device: str | torch.device) -> float:
+    """Bytes that may still be used on a device."""
+    if torch.device(device).type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return SPARE * (torch.cuda.mem_get_info(device)[0] + unused)
+    return SPARE * min(_machine(), _container())
+
+
+def _machine(source: Path = Path("/proc/meminfo")) -> float:
+    """Memory that Linux would hand out; without that file nobody knows."""
+    if source.exists():
+        for line in source.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    return float("inf")
+
+
+def _container(group: Path = Path("/sys/fs/cgroup")) -> float:
+    """What is left of a container's own limit."""
+    try:
+        most, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return float("inf")
+    return float("inf") if most == "max" else float(most) - float(used)
