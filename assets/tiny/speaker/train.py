@@ -32,7 +32,7 @@ def main() -> None:
     if args.stage == "hearing":
         hearing.train(args.seed)
     elif args.stage == "text":
-        train_text.train(args.seed, speech=stages.SPEECH)
+        train_text.train(args.seed, stages.TEXT_STEPS, stages.SPEECH)
     elif args.stage == "begin":
         stages.begin()
     elif args.stage == "vae":
