@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from wan_core import BUILT_IN, CACHE, Request, WanError
+from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
 from wan_core.errors import DeviceError
 from wan_core.plan import Plan
 from wan_core.studio.credentials import Signing, configured
@@ -46,10 +46,9 @@ if TYPE_CHECKING:
     from wan_core.pipeline import Pipeline
     from wan_core.specs import ModelSpec
 
-SPEAKER = BUILT_IN / "speaker"
 #: What serves the tabs: a mode is made by the first model that has it.
 MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if name.strip()] or [
-    str(path) for path in (BUILT_IN, SPEAKER) if (path / "model_index.json").exists()
+    str(BUILT_IN), str(SPEAKER)
 ]
 KEEP = {"WAN_KEEP_DAYS": "30", "WAN_KEEP_GB": "20"}
 FIRST_PACE = 1e14  # FLOPs a second of a ZeroGPU slice, guessed low
@@ -133,15 +132,16 @@ def ledger() -> Ledger:
 
 
 def badge() -> str:
-    """Which models, device and precision; waits until they are loaded."""
-    labels = []
-    for number, spec in enumerate(specs()):
-        try:
-            labels.append(_loaded(number).label)
-        except WanError as error:  # the same words reach whoever presses Generate
-            sys.stderr.write(f"error: {error}\n")
-            labels.append(f"{spec.name} cannot be loaded")
-    return " + ".join(dict.fromkeys(labels))
+    """Which model, device and precision; waits until it is loaded. Others are loaded when they are asked for."""
+    return " + ".join([_label(0), *(spec.name for spec in specs()[1:])])
+
+
+def _label(number: int) -> str:
+    try:
+        return _loaded(number).label
+    except WanError as error:  # the same words reach whoever presses Generate
+        sys.stderr.write(f"error: {error}\n")
+        return f"{specs()[number].name} cannot be loaded"
 
 
 def main() -> int:
@@ -150,7 +150,8 @@ def main() -> int:
         signer()
         known = specs()
         if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU packs what is on its device at launch
-            badge()
+            for number in range(len(known)):
+                _label(number)
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

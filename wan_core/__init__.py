@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from wan_core.errors import WanError
 from wan_core.specs import SPECS
 from wan_core.types import Request
-from wan_core.weights.hub import BUILT_IN, CACHE
+from wan_core.weights.hub import BUILT_IN, CACHE, SPEAKER
 
 if TYPE_CHECKING:
     from wan_core.pipeline import Pipeline, load
 
 __version__ = "0.1.0"
-__all__ = ["BUILT_IN", "CACHE", "SPECS", "Pipeline", "Request", "WanError", "load"]
+__all__ = ["BUILT_IN", "CACHE", "SPEAKER", "SPECS", "Pipeline", "Request", "WanError", "load"]
 
 
 def __getattr__(name: str) -> Any:

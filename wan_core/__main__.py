@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from wan_core import BUILT_IN, CACHE, Request, WanError
+from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
 from wan_core.types import Done, Progress
 
 WIDTH = 32
@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--audio", metavar="FILE", help="what is said; the video lasts as long")
             sub.add_argument("--audio-guidance", dest="audio_guidance_scale", type=float, metavar="G")
             sub.add_argument("--image-guidance", dest="image_guidance_scale", type=float, metavar="G")
-        sub.add_argument("--model", default=str(BUILT_IN), metavar="DIR_OR_REPO", help="default: the built-in model")
+        own = SPEAKER if mode == "reference" else BUILT_IN
+        sub.add_argument("--model", default=str(own), metavar="DIR_OR_REPO", help="default: the built-in model")
         sub.add_argument("--negative-prompt", metavar="TEXT")
         sub.add_argument("--width", type=int, metavar="W")
         sub.add_argument("--height", type=int, metavar="H")

@@ -7,7 +7,8 @@ several published configs carry a wrong shift. Figures are those of the official
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 NEGATIVE_ZH = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
@@ -67,7 +68,7 @@ class ModelSpec:
         references: least and most reference pictures in reference mode.
         grid: pixels that sides must be a multiple of, where that is more than the latents ask for.
         fixed_size: whether it makes only the recipe's size.
-        note: one honest sentence about what it can show, for the page.
+        note: one honest sentence about what it can show, by language: "en", "ja", "zh".
         licence: SPDX identifier.
         revision: which weights exactly, once they are known.
     """
@@ -81,7 +82,7 @@ class ModelSpec:
     references: tuple[int, int] = (0, 0)
     grid: int = 1
     fixed_size: bool = False
-    note: str = ""
+    note: Mapping[str, str] = field(default_factory=dict)
     licence: str = "Apache-2.0"
     revision: str = ""
 

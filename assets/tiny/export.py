@@ -21,9 +21,14 @@ RECIPE = {
     "modes": ["text", "image"],
     "max_frames": world.FRAMES,
     "fixed_size": True,
-    "note": "A small model that ships with the app, still in training: about one shape in five comes out wrong, and "
-    "spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six backgrounds, in "
-    "English, Japanese and Chinese.",
+    "note": {
+        "en": "A small model that ships with the app, still in training: about one shape in five comes out wrong, and "
+        "spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six backgrounds.",
+        "ja": "アプリに付属する小さな学習途中のモデルです。形は五回に一回ほど崩れ、回転はよく失敗します。"
+        "描けるのは一つの図形（九色、六つの形、十の動き）と六つの背景です。",
+        "zh": "随应用附带的小模型，仍在训练中：形状约五次错一次，旋转常常失败。"
+        "它只会画一个卡通图形：九种颜色、六种形状、十种动作、六种背景。",
+    },
     "recipe": {
         "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 4.0, "fps": world.FPS,
         "frames": world.FRAMES, "size": [world.SIZE, world.SIZE], "negative": "",

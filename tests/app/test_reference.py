@@ -107,7 +107,7 @@ def test_models_share_the_tabs_and_the_page_says_which_makes_what(tmp_path: Path
     page = build((SPECS["wan2.2-ti2v-5b"], SPECS["humo-1.7b"]), lambda: "", desk)
     config = page.get_config_file()
     words = " ".join(str(c["props"].get("value")) for c in config["components"])
-    assert "Made by humo-1.7b, because wan2.2-ti2v-5b has no reference mode." in words
+    assert "Made by humo-1.7b: wan2.2-ti2v-5b does not serve this tab" in words
     names = {d["api_name"] for d in config["dependencies"]}
     assert {"text_to_video", "image_to_video", "reference_to_video"} <= names
 

@@ -98,6 +98,26 @@ def test_unknown_ids_are_refused(jobs: Jobs, job: str) -> None:
             call(job)
 
 
+def test_time_left_counts_every_clip(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clips of five steps, a second a step: what is told is never far from what is left."""
+    clock = [0.0]
+    monkeypatch.setattr("wan_core.studio.work.time.monotonic", lambda: clock[0])
+    job, told = jobs.create(Request("a", seed=4)), []
+
+    def two_clips(request: Request, path: Path, *_: object) -> Generator[Event, None, None]:
+        for clip in range(2):
+            for step in range(1, 6):
+                clock[0] += 1
+                yield Progress("denoise", step, 5, clip, 2)
+                told.append((10 - clock[0], jobs.status(job).seconds_left))
+        path.write_text("made")
+        yield Done(settled(4), 10.0)
+
+    carry_out(jobs, job, two_clips)
+    assert told[0][1] is None
+    assert all(left is not None and abs(left - true) < 2 for true, left in told[1:]), told
+
+
 def test_a_job_from_its_folder_to_its_video(jobs: Jobs) -> None:
     job = jobs.create(Request("a", seed=4))
     carry_out(jobs, job, produce)

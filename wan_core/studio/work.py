@@ -81,7 +81,7 @@ class _Bench:
     def __init__(self, jobs: Jobs, job: str, status: Status) -> None:
         self.jobs, self.job, self.status = jobs, job, status
         self.folder = jobs.folder(job)
-        self._begin: float | None = None
+        self._begin: tuple[float, float] | None = None  # when the first step was done, and how much then was
         self._poster: np.ndarray | None = None
         self._last: np.ndarray | None = None
 
@@ -156,14 +156,14 @@ class _Bench:
         return True
 
     def _left(self, event: Progress) -> float | None:
-        if event.phase != "denoise":
-            self._begin = None
-            return None
+        """Seconds until the video stands, all of its clips, by the pace since the first step."""
+        if event.phase != "denoise" and event.clip == 0:
+            return None  # nothing to go by yet, or nearly done
+        now = time.monotonic(), event.share
         if self._begin is None:
-            self._begin = time.monotonic()
-        if event.step < 2:
-            return None
-        return (time.monotonic() - self._begin) / (event.step - 1) * (event.of - event.step)
+            self._begin = now
+        seconds, done = (b - a for a, b in zip(self._begin, now, strict=True))
+        return seconds / done * (1 - event.share) if done > 0 else None
 
 
 def _png(frame: np.ndarray) -> bytes:

@@ -97,8 +97,8 @@ class Tab:
             except MediaError:
                 return ""  # what is missing is seen
             except Exception as error:
-                return _line(shown(error))
-            return _line(stage.plan_line(language_of(inputs[-1]), plan, seconds))
+                return stage.line(shown(error))
+            return stage.line(stage.plan_line(language_of(inputs[-1]), plan, seconds))
 
         return named(handler, self.names)
 
@@ -153,7 +153,7 @@ class Tab:
                 path = str(await self.desk.hand_out(job))
                 return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
                         gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
-                        gr.Button(visible=self.goes_on), gr.Button(visible=True), _line(status.message),
+                        gr.Button(visible=self.goes_on), gr.Button(visible=True), stage.line(status.message),
                         job)  # fmt: skip
         return _scene(stage.working(language, status, picture), job, busy=True)
 
@@ -164,11 +164,6 @@ async def worded(work: Awaitable[T]) -> T:
         return await work
     except Exception as error:
         raise refused(error) from None
-
-
-def _line(text: str) -> str:
-    """One quiet line; nothing in it is markup."""
-    return f'<div class="plan">{html.escape(text)}</div>' if text else ""
 
 
 def aimed(picture: Any, at: gr.SelectData) -> tuple[float, float]:
@@ -272,7 +267,7 @@ def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[.
 
 
 def _told(text: str) -> gr.HTML:
-    return gr.HTML(_line(text), visible=True)
+    return gr.HTML(stage.line(text), visible=True)
 
 
 def restored(file: str | None, engines: Engines, names: Mapping[str, list[str]]) -> dict[str, Any]:

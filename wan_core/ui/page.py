@@ -28,7 +28,7 @@ from wan_core.ui.handlers import (
 )
 from wan_core.ui.inputs import inputs, request_of
 from wan_core.ui.visit import REMEMBER, Visit
-from wan_core.ui.words import label
+from wan_core.ui.words import label, language_of, say
 
 #: Inputs that change what a video costs.
 PRICED = (
@@ -50,17 +50,17 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
 
     Args:
         specs: the loaded models; a tab is served by the first that has its mode.
-        badge: says which models, device and precision, once they are loaded.
+        badge: says which model, device and precision, once it is loaded, and which others there are.
         desk: runs requests.
 
     Returns:
         The page, ready to launch.
     """
     with gr.Blocks(title="Wan Atelier", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        head = gr.HTML(_head(specs[0], f"{specs[0].name} · loading"))
+        head = gr.HTML(_head(specs[0], f"{specs[0].name} · loading", "en"))
 
-        async def loaded() -> str:
-            return _head(specs[0], await desk.wait(badge))
+        async def loaded(request: gr.Request) -> str:
+            return _head(specs[0], await desk.wait(badge), language_of(request))
 
         page.load(loaded, None, head, show_progress="hidden", api_visibility="private", queue=False)
         names: dict[str, list[str]] = {}
@@ -75,7 +75,7 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
                         gr.Markdown(_absent(mode, specs))
                     else:
                         if engine is not specs[0]:
-                            gr.Markdown(_why(mode, engine, specs[0]), elem_classes="plan")
+                            _explain(page, engine, specs[0])
                         names[mode] = _tab(mode, engine, desk, engines, visit)
         visit.arrive(page, tabs)
         _verifier(engines, names)
@@ -83,18 +83,28 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
     return page
 
 
-def _head(spec: ModelSpec, badge: str) -> str:
-    note = f'<p class="note">{html.escape(spec.note)}</p>' if spec.note else ""
+def _head(spec: ModelSpec, badge: str, language: str) -> str:
+    said = _note(spec, language)
+    note = f'<p class="note">{html.escape(said)}</p>' if said else ""
     return (
         f'<div id="head"><span class="mark">Wan <b>Atelier</b></span>'
         f'<span class="badge"><i></i>{html.escape(badge)}</span>{note}</div>'
     )
 
 
-def _why(mode: str, engine: ModelSpec, first: ModelSpec) -> str:
-    """Which engine serves a tab, and why it is not the first one."""
-    note = f" {engine.note}" if engine.note else ""
-    return f"Made by {engine.name}, because {first.name} has no {mode} mode.{note}"
+def _note(spec: ModelSpec, language: str) -> str:
+    return spec.note.get(language) or spec.note.get("en", "")
+
+
+def _explain(page: gr.Blocks, engine: ModelSpec, first: ModelSpec) -> None:
+    """Which engine serves a tab, why it is not the first one, and what it can do."""
+
+    def why(request: gr.Request | None = None) -> str:
+        language, word = language_of(request), "Made by {engine}: {first} does not serve this tab"
+        reason = say(language, word, engine=engine.name, first=first.name)
+        return stage.line(" · ".join(filter(None, (reason, _note(engine, language)))))
+
+    page.load(why, None, gr.HTML(why()), show_progress="hidden", api_visibility="private", queue=False)
 
 
 def _absent(mode: str, specs: Sequence[ModelSpec]) -> str:

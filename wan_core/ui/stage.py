@@ -73,6 +73,11 @@ def plan_line(language: str, plan: Plan, seconds: float | None) -> str:
     return " · ".join(parts)
 
 
+def line(text: str) -> str:
+    """One quiet line; nothing in it is markup."""
+    return f'<div class="plan">{html.escape(text)}</div>' if text else ""
+
+
 def data_uri(webp: bytes) -> str:
     """A picture to put into the page itself."""
     return "data:image/webp;base64," + base64.b64encode(webp).decode()

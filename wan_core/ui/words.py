@@ -84,6 +84,10 @@ WORDS = {
     "{steps} steps": ("{steps}ステップ", "{steps} 步"),
     "takes about {seconds} s here": ("この環境で約{seconds}秒", "在此约需 {seconds} 秒"),
     "takes about {minutes} min here": ("この環境で約{minutes}分", "在此约需 {minutes} 分钟"),
+    "Made by {engine}: {first} does not serve this tab": (
+        "{engine}が作ります（{first}はこのタブに対応していません）",
+        "由 {engine} 生成（{first} 不支持此标签页）",
+    ),
     "{gigabytes} GB of memory": ("メモリ{gigabytes} GB", "内存 {gigabytes} GB"),
     "Your videos": ("作った動画", "你的视频"),
 }  # fmt: skip

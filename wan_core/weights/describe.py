@@ -66,6 +66,8 @@ def own_recipe(spec: ModelSpec, root: Path) -> ModelSpec:
     own = read_json(root / "recipe.json", required=False)
     try:
         changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
+        if isinstance(own.get("note"), str):
+            own["note"] = {"en": own["note"]}
         if "modes" in own:
             own["modes"] = frozenset(own["modes"])
         return replace(spec, recipe=replace(spec.recipe, **changes), **own | {"revision": revision(root)})

@@ -9,6 +9,7 @@ from wan_core.weights.places import is_model
 
 CACHE = Path.home() / ".cache" / "wan-atelier"  # for what need not be computed twice
 BUILT_IN = Path(__file__).resolve().parents[2] / "assets" / "tiny"
+SPEAKER = BUILT_IN / "speaker"  # the built-in model of reference mode
 
 #: What a repository holds besides weights in other formats and demo media.
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.pth"]

@@ -28,7 +28,7 @@ from assets.tiny.train_text import Speech
 from wan_core.model.adapters import HumoDiT
 from wan_core.model.audio import HUMO_WINDOW, humo_tracks, humo_windows, whisper_states
 
-CLIPS, PART, TAKES = 6000, 500, 10  # clips in all, in a file, and from one sound
+CLIPS, PART, TAKES = 2500, 500, 10  # clips in all, in a file, and from one sound
 FRAMES, LATENT_FRAMES = first_world.FRAMES, (first_world.FRAMES + 3) // 4
 SECONDS = FRAMES / first_world.FPS
 SPEECH = Speech(captions.ATTRIBUTES, world.sample_scene, captions.caption)
@@ -45,8 +45,13 @@ RECIPE = {
     "max_frames": FRAMES,
     "fixed_size": True,
     "references": [0, 1],
-    "note": "A small model that ships with the app. It knows cartoon people: a reference on white says who, "
-    "a voice moves the mouth, the prompt says where, in what place of the frame, and with which motion.",
+    "note": {
+        "en": "A small model that ships with the app. It knows cartoon people: a picture on white says who, a voice "
+        "moves the mouth, the prompt says where, on which side, and with which motion.",
+        "ja": "アプリに付属する小さなモデルです。描けるのは漫画風の人物だけです。白地の絵が誰かを、声が口の動きを、"
+        "プロンプトが場所と位置と動きを決めます。",
+        "zh": "随应用附带的小模型，只会画卡通人物：白底图片决定是谁，声音带动嘴巴，提示词决定场景、位置和动作。",
+    },
     "recipe": {
         "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 3.0, "audio_guidance": 2.0, "image_guidance": 2.0,
         "fps": first_world.FPS, "frames": FRAMES, "size": [first_world.SIZE, first_world.SIZE], "negative": "",
