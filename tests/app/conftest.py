@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,10 +27,13 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 def start(folder: Path, script: tuple[str, ...] = ("app.py",), **settings: str) -> tuple[subprocess.Popen, str]:
     """Start ``python app.py`` as the README says; its process and its address."""
     log_path = folder / "log.txt"
+    with socket.socket() as free:  # of its own: servers of tests beside this one look for ports too
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     environment = os.environ | {
         "GRADIO_TEMP_DIR": str(folder / "cache"), "WAN_CACHE": str(folder / "memo"),
         "WAN_OUTPUTS": str(folder / "outputs"), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1", **settings,
+        "PYTHONUNBUFFERED": "1", "NO_PROXY": "localhost,127.0.0.1", "GRADIO_SERVER_PORT": str(port), **settings,
     }  # fmt: skip
     with log_path.open("w") as log:
         process = subprocess.Popen(

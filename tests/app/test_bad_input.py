@@ -8,33 +8,59 @@ import wave
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
+import psutil
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.app.conftest import served
+from tests.app.conftest import start, stop
 from tests.app.test_jobs import connect
 
 TEXT, IMAGE = "/text_to_video", "/image_to_video"
 BALL = {"prompt": "a ball"}
+SHORT = BALL | {"num_frames": 1, "num_inference_steps": 1}
+
+
+class Place(NamedTuple):
+    """A server: its address, folder and process, and the memory it held before anything bad came in."""
+
+    address: str
+    folder: Path
+    process: int
+    memory: int
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A server of its own, and its folder."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A server of its own that has made a video."""
     folder = tmp_path_factory.mktemp("bad")
-    with served(folder) as address:
-        yield address, folder
+    process, address = start(folder)
+    try:
+        connect(address, folder).predict(**SHORT, api_name=TEXT)
+        yield Place(address, folder, process.pid, held(process.pid))
         # what the page logs of its own faults; Gradio's, with requests that name no function, are not ours
         assert "a request failed" not in (folder / "log.txt").read_text()
+    finally:
+        stop(process)
+
+
+def held(process: int) -> int:
+    """Bytes of memory that a process holds."""
+    return psutil.Process(process).memory_info().rss
+
+
+def made(place: Place) -> set[str]:
+    """The ids of all jobs."""
+    return {path.name for path in (place.folder / "outputs").iterdir() if path.is_dir()}
 
 
 @pytest.fixture(scope="module")
-def client(place: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Client:
-    return connect(place[0], tmp_path_factory.mktemp("client"))
+def client(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return connect(place.address, tmp_path_factory.mktemp("client"))
 
 
 @pytest.mark.parametrize(("fields", "said"), [
@@ -154,8 +180,9 @@ def test_files_that_are_no_videos_of_ours(client: Client, tmp_path: Path, endpoi
     ("queue/join", b'{"fn_index": 99999, "session_hash": "x", "data": []}', {400, 404, 422, 500}),
     ("upload", b"no form", {400, 422}),
 ])  # fmt: skip
-def test_raw_requests(place: tuple[str, Path], path: str, content: bytes, codes: set[int]) -> None:
-    answer = httpx.post(f"{place[0]}/gradio_api/{path}", content=content, headers={"content-type": "application/json"})
+def test_raw_requests(place: Place, path: str, content: bytes, codes: set[int]) -> None:
+    kind = {"content-type": "application/json"}
+    answer = httpx.post(f"{place.address}/gradio_api/{path}", content=content, headers=kind)
     assert answer.status_code in codes
     assert "/root" not in answer.text
     assert "Traceback" not in answer.text
@@ -164,14 +191,14 @@ def test_raw_requests(place: tuple[str, Path], path: str, content: bytes, codes:
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../../../etc/passwd", "app.py", "outputs/queue.db", "requirements.txt"]
 )
-def test_files_of_the_server_stay_there(place: tuple[str, Path], path: str) -> None:
-    answer = httpx.get(f"{place[0]}/gradio_api/file={path}")
+def test_files_of_the_server_stay_there(place: Place, path: str) -> None:
+    answer = httpx.get(f"{place.address}/gradio_api/file={path}")
     assert answer.status_code in (403, 404)
 
 
 @pytest.mark.parametrize("path", ["file=https://example.com/", "file=HTTP://127.0.0.1/", "proxy=https://example.com/x"])
-def test_nothing_is_relayed(place: tuple[str, Path], path: str) -> None:
-    assert httpx.get(f"{place[0]}/gradio_api/{path}").status_code == 403
+def test_nothing_is_relayed(place: Place, path: str) -> None:
+    assert httpx.get(f"{place.address}/gradio_api/{path}").status_code == 403
 
 
 def test_addresses_are_not_fetched_in_place_of_files(client: Client) -> None:
@@ -179,14 +206,15 @@ def test_addresses_are_not_fetched_in_place_of_files(client: Client) -> None:
         client.predict(**BALL, image=handle_file("https://example.com/x.png"), api_name=IMAGE)
 
 
-def test_too_large_an_upload(place: tuple[str, Path]) -> None:
+def test_too_large_an_upload(place: Place) -> None:
     files = {"files": ("big.png", bytes(51 * 1024 * 1024))}
-    assert httpx.post(f"{place[0]}/gradio_api/upload", files=files, timeout=60).status_code == 413
+    assert httpx.post(f"{place.address}/gradio_api/upload", files=files, timeout=60).status_code == 413
 
 
-def test_afterwards_all_is_as_before(place: tuple[str, Path], client: Client) -> None:
-    outputs = place[1] / "outputs"
-    assert [path.name for path in outputs.iterdir() if path.is_dir()] == []
-    *_, job = client.predict(**BALL, num_frames=1, num_inference_steps=1, api_name=TEXT)
+def test_afterwards_all_is_as_before(place: Place, client: Client) -> None:
+    before = made(place)
+    assert len(before) == 1
+    *_, job = client.predict(**SHORT, api_name=TEXT)
     assert client.predict(job, api_name="/status")["phase"] == "done"
-    assert [path.name for path in outputs.iterdir() if path.is_dir()] == [job]
+    assert made(place) == before | {job}
+    assert held(place.process) < place.memory + 200 * 2**20  # a single 100-megapixel picture would take more
