@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    from assets.tiny import export, train_dit, train_text, train_vae
+    from assets.tiny import export, latents, train_dit, train_text, train_vae
 
     if args.stage == "vae":
         train_vae.train(args.minutes, args.device, args.seed)
@@ -32,7 +32,7 @@ def main() -> None:
     elif args.stage == "text":
         train_text.train(args.seed)
     elif args.stage == "latents":
-        train_dit.make_latents(args.seed)
+        latents.make_latents(args.seed)
     elif args.stage == "export":
         export.export()
     elif args.stage == "restore":

@@ -1,4 +1,4 @@
-"""Stages three and four: latents of rendered clips, then the transformer on them.
+"""Stage four: the transformer, on the latents of stage three.
 
 Text and image mode are trained together, as the TI2V kind allows: in image mode the first latent
 frame is clean and its tokens sit at timestep 0.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 import torch
@@ -17,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from assets.tiny import train_vae, whole, world
+from assets.tiny import train_vae, world
 from assets.tiny.captions import LANGUAGES, caption
+from assets.tiny.latents import Latents
 from assets.tiny.runs import (
     RUNS,
     Budget,
@@ -34,8 +34,6 @@ from wan_core.model import rope as rope_tables
 from wan_core.model.dit import WanDiT
 
 M = TypeVar("M", bound=WanDiT)
-CLIPS = 3000
-WIDE_SHARE = 0.4
 TEXT_LENGTH = 512
 TRAINED_TEXT = 40  # real tokens kept in training; captions of the world are shorter
 SHIFT = 6.0  # training leans to high noise, where shape and place are decided; low noise is learnt soon
@@ -54,78 +52,6 @@ CONFIG = {
     "num_attention_heads": 4, "attention_head_dim": 64, "in_channels": train_vae.Z,
     "out_channels": train_vae.Z, "text_dim": 128, "freq_dim": 256, "ffn_dim": 1024, "num_layers": 6,
 }  # fmt: skip
-
-
-# --- stage three ------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
-    """Render and encode the training set; resumable, one file per part of 500 clips."""
-    vae = train_vae.build(train_vae.Z)
-    vae.load_state_dict(load_state(RUNS / "encoder.pt"), strict=False)
-    train_vae.use_channels_last(vae)
-    for part in range(-(-clips // 500)):
-        path = RUNS / f"latents-{seed}-{part}.pt"
-        if path.exists():
-            continue
-        rng = random.Random(1000 * seed + part)
-        scenes, latents, covers = [], [], []
-        for _ in range(125):
-            some = [world.sample_scene(rng, wide=rng.random() < WIDE_SHARE) for _ in range(4)]
-            clip, cover = zip(*(world.render(s) for s in some), strict=True)
-            video = torch.stack(clip).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-            with torch.autocast("cpu", torch.bfloat16):
-                z = whole.encode(vae, video.contiguous(memory_format=torch.channels_last_3d))
-            latents.append(z[:, : train_vae.Z].half())
-            covers.append(_coverage(torch.stack(cover)))
-            scenes += [asdict(s) for s in some]
-        save_state(path, {"scenes": scenes, "latents": torch.cat(latents), "cover": torch.cat(covers)})
-        log.info("latents: part %d of %d clips", part, len(scenes))
-
-
-def _coverage(cover: Tensor) -> Tensor:
-    """Which latents the object touches. (B, F, H, W) to (B, T, h, w) bool."""
-    first = F.max_pool2d(cover[:, :1], 16)
-    rest = F.max_pool3d(cover[:, None, 1:], (4, 16, 16))[:, 0]
-    return torch.cat([first, rest], dim=1) > 0.05
-
-
-def pose(scene: world.Scene) -> Tensor:
-    """What is drawn in every latent frame: centre, radius, angle and shape, (T, 11)."""
-    x, y, radius, angle = world.path(scene).T
-    shape = torch.tensor([float(scene.shape == name) for name in world.SHAPES]).expand(len(x), -1)
-    rows = torch.cat([torch.stack([x, y, radius, angle.sin(), angle.cos()], 1), shape], 1)
-    return per_latent(rows)
-
-
-def per_latent(rows: Tensor) -> Tensor:
-    """Means over the frames that a latent frame stands for. (F, n) to (T, n)."""
-    return torch.cat([rows[:1], rows[1:].unflatten(0, (-1, 4)).mean(1)])
-
-
-class Latents:
-    """The encoded training set, centred: a run keeps the statistics it began with.
-
-    The channels are not brought to one size. They are the latents' main directions (see
-    ``train_vae.narrow``), and what matters most should stand out most from the noise.
-    """
-
-    behind = 0  # latent frames behind the clip
-
-    def __init__(self, seed: int, stats: tuple[Tensor, Tensor] | None) -> None:
-        parts = [load_state(p) for p in sorted(RUNS.glob(f"latents-{seed}-*.pt"))]
-        self.scenes = [world.Scene(**s) for p in parts for s in p["scenes"]]
-        self.cover = torch.cat([p["cover"] for p in parts])
-        self.poses = torch.stack([pose(scene) for scene in self.scenes])
-        raw = torch.cat([p["latents"] for p in parts])
-        sample = raw[::7].float()
-        self.mean, self.std = stats or (sample.mean((0, 2, 3, 4)), torch.ones(train_vae.Z))
-        shape = (1, -1, 1, 1, 1)
-        self.values = ((raw - self.mean.view(shape)) / self.std.view(shape)).bfloat16()
-
-
-# --- stage four -------------------------------------------------------------------------------
 
 
 class Reader:
@@ -390,30 +316,14 @@ def fit(
     state = load_state(RUNS / "dit.pt") or {"step": 0, "spent": 0.0, "curve": []}
     torch.manual_seed(seed + state["step"])
     rng = random.Random(seed + state["step"])
-    if "model" in state:
-        model.load_state_dict(state["model"], strict="mean" in state)
-    model.to(device).train()
-    grid = (data.values.shape[2] + data.behind, 4, 4)
-    if device == "cpu":  # before the first call: the tables are shared by all blocks
-        rope_tables.tables(model.config["attention_head_dim"], grid, "cpu")
-    for block in model.blocks:
-        block.compile(dynamic=False)
-    asked = Questions(model, grid, data.poses.shape[-1]).to(device)
-    solvers, ema = optimizers(model, asked), Ema(model, 0.999)
-    if "optimizers" in state:
-        for solver, saved in zip(solvers, state["optimizers"], strict=True):
-            solver.load_state_dict(saved)
-        ema.shadow, ema.step = state["ema"], state["step"]
-        asked.load_state_dict(state["asked"])
+    learner = _Learner(model, data, device, state)
     budget, step, recent = Budget(minutes, state["spent"]), state["step"], torch.ones(3)
     for batch in batches(data, Reader(), rng):
         batch = {k: v.to(device) for k, v in batch.items()}
         loss = loss_on(model, batch)
-        away, wrong = asked.loss(batch["pose"])
+        away, wrong = learner.asked.loss(batch["pose"])
         (loss + PLACE_WEIGHT * away + SKETCH_WEIGHT * wrong).backward()
-        rate = learning_rate(1.0, budget.fraction, step, warmup=150)
-        norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM, PEAK_ADAM), strict=True)}, 1.0)
-        ema.update(model)
+        norm = learner.descend(learning_rate(1.0, budget.fraction, step, warmup=150))
         step += 1
         recent = 0.98 * recent + 0.02 * torch.stack([loss, away, wrong]).detach().cpu()
         if step % 50 == 0:
@@ -421,11 +331,49 @@ def fit(
             log.info(told, step, budget.spent, *recent.tolist(), norm)
             state["curve"].append([step, budget.spent, float(recent[0])])
         if step % 300 == 0 or budget.fraction >= 1:
-            state |= {
-                "step": step, "spent": budget.spent, "ema": ema.shadow, "model": model.state_dict(),
-                "optimizers": [s.state_dict() for s in solvers], "mean": data.mean, "std": data.std,
-                "asked": asked.state_dict(),
-            }  # fmt: skip
+            state |= {"step": step, "spent": budget.spent, "mean": data.mean, "std": data.std} | learner.state()
             save_state(RUNS / "dit.pt", state)
         if budget.fraction >= 1:
             return
+
+
+class _Learner:
+    """What changes in training: the model, the heads that ask it, their solvers and the average.
+
+    Args:
+        model: freshly built.
+        data: the training set.
+        device: where.
+        state: of an earlier session, or of nothing.
+    """
+
+    def __init__(self, model: WanDiT, data: Any, device: str, state: dict[str, Any]) -> None:
+        if "model" in state:
+            model.load_state_dict(state["model"], strict="mean" in state)
+        model.to(device).train()
+        grid = (data.values.shape[2] + data.behind, 4, 4)
+        if device == "cpu":  # before the first call: the tables are shared by all blocks
+            rope_tables.tables(model.config["attention_head_dim"], grid, "cpu")
+        for block in model.blocks:
+            block.compile(dynamic=False)
+        self.model, self.asked = model, Questions(model, grid, data.poses.shape[-1]).to(device)
+        self.solvers, self.ema = optimizers(model, self.asked), Ema(model, 0.999)
+        if "optimizers" in state:
+            for solver, saved in zip(self.solvers, state["optimizers"], strict=True):
+                solver.load_state_dict(saved)
+            self.ema.shadow, self.ema.step = state["ema"], state["step"]
+            self.asked.load_state_dict(state["asked"])
+
+    def descend(self, rate: float) -> float:
+        """One step at a share of the peak learning rates; the gradient's norm."""
+        peaks = (PEAK_MUON, PEAK_ADAM, PEAK_ADAM)
+        norm = descend({s: p * rate for s, p in zip(self.solvers, peaks, strict=True)}, 1.0)
+        self.ema.update(self.model)
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """What a later session goes on from."""
+        return {
+            "model": self.model.state_dict(), "ema": self.ema.shadow, "asked": self.asked.state_dict(),
+            "optimizers": [s.state_dict() for s in self.solvers],
+        }  # fmt: skip

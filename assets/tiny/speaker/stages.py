@@ -21,12 +21,14 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel, WhisperFeatu
 from assets.tiny import export as first_export
 from assets.tiny import train_dit, train_vae, whole
 from assets.tiny import world as first_world
+from assets.tiny.latents import per_latent
 from assets.tiny.runs import RUNS, load_state, log, save_state
 from assets.tiny.speaker import captions, voices, world
 from assets.tiny.speaker.hearing import LAYERS, WIDTH
 from assets.tiny.train_text import Speech
 from wan_core.model.adapters import HumoDiT
 from wan_core.model.audio import HUMO_WINDOW, humo_tracks, humo_windows, whisper_states
+from wan_core.types import Branch
 
 CLIPS, PART, TAKES = 2500, 500, 10  # clips in all, in a file, and from one sound
 FRAMES, LATENT_FRAMES = first_world.FRAMES, (first_world.FRAMES + 3) // 4
@@ -38,7 +40,11 @@ CONFIG = train_dit.CONFIG | {
     "audio_tokens": 4, "audio_dim": 128,
 }  # fmt: skip
 MOUTH_WEIGHT = 3.0  # how much more the mouth counts: a few latents of 64, and what the model is for
-NO_SOUND, NO_REFERENCE, NO_TEXT = 0.1, 0.1, 0.1  # how often each is left out
+#: How often a clip is told what: everything, and what the guidance's weaker branches leave out together.
+TOLD = {
+    Branch(): 0.72, Branch(image=False): 0.08, Branch(audio=False): 0.07, Branch(image=False, audio=False): 0.05,
+    Branch(text=False, image=False, audio=False): 0.08,
+}  # fmt: skip
 RECIPE = {
     "name": "built-in speaker",
     "modes": ["reference"],
@@ -141,7 +147,7 @@ class Rows:
 def _pose(scene: world.Scene, mouth: Tensor) -> Tensor:
     """What is drawn in every latent frame: the head's centre, the mouth, the lids, (T, 5)."""
     rows = torch.cat([world.path(scene), mouth, world.lids(scene)[:, None]], 1)
-    return train_dit.per_latent(rows)
+    return per_latent(rows)
 
 
 def _scene(data: dict) -> world.Scene:
@@ -166,13 +172,14 @@ def batches(data: Rows, reader: train_dit.Reader, rng: random.Random) -> Iterato
             rng.shuffle(order)
         rows = [order.pop() for _ in range(size)]
         said = [captions.caption(data.scenes[i], rng, rng.choice(captions.LANGUAGES))[0] for i in rows]
-        text, bias = reader(["" if rng.random() < NO_TEXT else t for t in said])
+        told = rng.choices(list(TOLD), list(TOLD.values()), k=size)
+        text, bias = reader([s if branch.text else "" for s, branch in zip(said, told, strict=True)])
         windows = torch.stack([humo_windows(data.heard[i].float(), LATENT_FRAMES, 1) for i in rows])
-        people = data.people[rows].float()
+        heard, shown = (torch.tensor([getattr(b, part) for b in told]) for part in ("audio", "image"))
         yield {
             "clean": data.values[rows].float(), "text": text, "bias": bias,
-            "audio": windows * (torch.rand(size, 1, 1, 1, 1) > NO_SOUND),
-            "person": people * (torch.rand(size, 1, 1, 1, 1) > NO_REFERENCE),
+            "audio": windows * heard.view(-1, 1, 1, 1, 1),
+            "person": data.people[rows].float() * shown.view(-1, 1, 1, 1, 1),
             "sigma": train_dit.levels(size), "pose": data.poses[rows],
         }  # fmt: skip
 
