@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if name.strip()] or [
     str(BUILT_IN), str(SPEAKER)
 ]
+#: How many are loaded at start: all that were asked for; of the built-in ones the first, to be there sooner.
+AT_START = len(MODELS) if os.environ.get("WAN_MODEL", "").strip() else 1
 KEEP = {"WAN_KEEP_DAYS": "30", "WAN_KEEP_GB": "20"}
 FIRST_PACE = 1e14  # FLOPs a second of a ZeroGPU slice, guessed low
 _loading = threading.Lock()
@@ -107,7 +109,8 @@ def make(job: str) -> None:
 
     def produced(request: Request, path: Path, cancelled: CancelCheck, kept: Kept) -> Generator[Event, None, None]:
         pipe = pipeline(request.mode)
-        same = pipe.spec.name == ledger().jobs.card(job).model  # latents are of no use to another model
+        card = ledger().jobs.card(job)
+        same = (pipe.spec.name, pipe.spec.revision) == (card.model, card.revision)  # latents are of no use to others
         return produce(pipe, request, path, cancelled, kept if same else None, signer())
 
     carry_out(ledger().jobs, job, produced)
@@ -132,8 +135,9 @@ def ledger() -> Ledger:
 
 
 def badge() -> str:
-    """Which model, device and precision; waits until it is loaded. Others are loaded when they are asked for."""
-    return " + ".join([_label(0), *(spec.name for spec in specs()[1:])])
+    """Which models, device and precision; waits until those that are loaded at start are."""
+    labels = [_label(number) if number < AT_START else spec.name for number, spec in enumerate(specs())]
+    return " + ".join(dict.fromkeys(labels))
 
 
 def _label(number: int) -> str:

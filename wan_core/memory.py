@@ -1,8 +1,9 @@
 """What a request takes of a device's memory while it is made, and how much of that is free.
 
-Weights are not counted: they are resident before anybody asks. What comes on top is the transformer's
+A model's own weights are not counted: they are resident. What comes on top is the transformer's
 activations, the conditioning's keys and values, and the decoder's present group of frames. The figures
 are fitted to measured peaks (``tests/core/test_memory.py`` holds them to those), and lean to too much.
+Encoding pictures is not estimated.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import torch
 
 from wan_core.ops import Slicing
 
-TEXT_TOKENS = 512
 WIDE = 34  # bytes a token and channel: norms, rotations and gates hold float32 copies beside the stream
 STREAM = 4.5  # what stands beside the feed-forward's hidden layer, in the stream's own width
 HIDDEN = 2.0  # the hidden layer, before and after GELU
 SLICE = 256 * 2**20  # of the hidden layer, where slicing helps
 DECODER = {True: 36.0, False: 16.0}  # of the last layer's width times a group of frames: residual kind, 2.1 kind
+_CACHE = ("inactive_file ", "active_file ")
 SPARE = 0.9  # of what is free: the rest is other people's, and what fragments
 
 UNSLICED = Slicing()
@@ -48,8 +49,8 @@ class Need:
 
 
 def need(
-    config: Mapping[str, Any], vae: Mapping[str, Any], size: tuple[int, int], tokens: int, branches: int,
-    width: int = 2, room: float = float("inf"),
+    config: Mapping[str, Any], vae: Mapping[str, Any], size: tuple[int, int], tokens: int, told: int,
+    itemsize: int = 2, room: float = float("inf"),
 ) -> Need:  # fmt: skip
     """What one clip takes.
 
@@ -58,31 +59,31 @@ def need(
         vae: the VAE's config.
         size: width and height, pixels.
         tokens: of one forward pass, of all branches that go through it together.
-        branches: whose keys and values are kept over the steps.
-        width: bytes of a number.
+        told: tokens of text and sound whose keys and values are kept over the steps, of all branches.
+        itemsize: bytes of a number.
         room: bytes that may be used; the feed-forward is sliced where that makes the clip fit.
 
     Returns:
         The bytes and the slicing.
     """
     dim = config["num_attention_heads"] * config["attention_head_dim"]
-    kept = branches * 2 * TEXT_TOKENS * config["num_layers"] * dim * width
-    around = tokens * dim * max(WIDE, STREAM * width)
-    hidden = HIDDEN * tokens * config["ffn_dim"] * width
-    beside = tokens * dim * STREAM * width
-    decode = _decode(vae, size, width)
+    kept = 2 * told * config["num_layers"] * dim * itemsize
+    around = tokens * dim * max(WIDE, STREAM * itemsize)
+    hidden = HIDDEN * tokens * config["ffn_dim"] * itemsize
+    beside = tokens * dim * STREAM * itemsize
+    decode = _decode(vae, size, itemsize)
     whole = kept + max(around, beside + hidden)
     if whole <= room:
         return Need(whole, decode)
     return Need(kept + max(around, beside + min(hidden, SLICE)), decode, Slicing(feed_forward=SLICE))
 
 
-def _decode(vae: Mapping[str, Any], size: tuple[int, int], width: int) -> float:
+def _decode(vae: Mapping[str, Any], size: tuple[int, int], itemsize: int) -> float:
     """One group of frames at the decoder's full resolution, with the frames it remembers."""
     patch = vae.get("patch_size") or 1
     base = vae.get("decoder_base_dim") or vae["base_dim"]
     pixels = size[0] * size[1] / patch**2
-    return DECODER[bool(vae.get("is_residual"))] * pixels * vae["scale_factor_temporal"] * base * width
+    return DECODER[bool(vae.get("is_residual"))] * pixels * vae["scale_factor_temporal"] * base * itemsize
 
 
 def free(device: str | torch.device) -> float:
@@ -103,9 +104,12 @@ def _machine(source: Path = Path("/proc/meminfo")) -> float:
 
 
 def _container(group: Path = Path("/sys/fs/cgroup")) -> float:
-    """What is left of a container's own limit."""
+    """What is left of a container's own limit; files that the kernel keeps at hand give way."""
     try:
-        most, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        most, used, stat = ((group / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
     except OSError:
         return float("inf")
-    return float("inf") if most == "max" else float(most) - float(used)
+    if most.strip() == "max":
+        return float("inf")
+    cached = sum(float(line.split()[1]) for line in stat.splitlines() if line.startswith(_CACHE))
+    return float(most) - float(used) + cached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ from wan_core.model.adapters import S2VDiT
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
 from wan_core.model.codec import Codec
 from wan_core.parts import Material, Parts, Shot
-from wan_core.plan import Plan, fitting, price, settle
+from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
 from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
@@ -51,7 +52,7 @@ from wan_core.types import (
     Started,
     never,
 )
-from wan_core.velocity import BATCHED_TOKENS, Conditioned, Overlapped, Span, spans
+from wan_core.velocity import BATCHED_TOKENS, KEPT, Conditioned, Overlapped, Span, spans
 from wan_core.weights import keymap
 from wan_core.weights import load as files
 from wan_core.weights.describe import own_recipe
@@ -114,30 +115,34 @@ class Pipeline:
         Raises:
             RequestError: a field breaks a rule, or the device has too little memory for it.
         """
-        return self._fitting(self.settle(request))
+        settled = self.settle(request)
+        self._room = max(self._room, free(self.device))  # less of it is free while a video is made
+        return self._fitting(settled, request.audio is not None)
 
-    def _fitting(self, settled: Settled) -> Plan:
-        longest = S2V_CLIP // self.geometry.temporal if self._speaks else self._longest
-        priced = price(settled, self.spec.name, self.geometry, self.parts.experts[0].config, longest)
-        return fitting(priced, lambda some: self._need(some).peak, self._room, self.geometry, self.spec)
+    def _fitting(self, settled: Settled, spoken: bool) -> Plan:
+        priced = price(settled, self.spec.name, self.geometry, self.parts.experts[0].config, self._longest)
+        return fitting(priced, lambda some: self._need(some).peak, self._room, self.geometry, self.spec, spoken)
 
     def _need(self, settled: Settled) -> Need:
         """Memory beside the weights."""
-        config, geometry = self.parts.experts[0].config, self.geometry
-        one, _ = geometry.tokens(1, settled.height, settled.width)
-        clip = S2V_CLIP if self._speaks else self.spec.max_frames
-        frames = geometry.latent_frames(min(settled.num_frames, clip))
+        config, experts = self.parts.experts[0].config, self.parts.experts
+        one, _ = self.geometry.tokens(1, settled.height, settled.width)
+        # an S2V model makes whole clips, however short the sound is
+        frames = self._longest if self._speaks else min(self._longest, self.geometry.latent_frames(settled.num_frames))
+        branches, told = (4, config.get("audio_tokens", 0)) if settled.mode == "reference" else (2, 0)
         if settled.mode == "reference":
             frames += BESIDE
-        branches, width = 4 if settled.mode == "reference" else 2, self.parts.experts[0].patch_embedding.weight.itemsize
+        kept = min(KEPT, math.ceil(self.geometry.latent_frames(settled.num_frames) / self._longest)) * len(experts)
         tokens = max(one * frames, min(BATCHED_TOKENS, branches * one * frames))
-        size = (settled.width, settled.height)
-        return need(config, self.parts.codec.vae.config, size, tokens, branches, width, self._room)
+        return need(
+            config, self.parts.codec.vae.config, (settled.width, settled.height), tokens,
+            kept * branches * (TEXT_TOKENS + told * frames), experts[0].patch_embedding.weight.itemsize, self._room,
+        )  # fmt: skip
 
     @property
     def _longest(self) -> int:
-        """Latent frames that are denoised at once."""
-        return self.geometry.latent_frames(self.spec.max_frames)
+        """Latent frames that are denoised at once, at most."""
+        return S2V_CLIP // self.geometry.temporal if self._speaks else self.geometry.latent_frames(self.spec.max_frames)
 
     def _open(self, request: Request) -> Material:
         """Read and check everything that a request brings along."""
@@ -179,8 +184,8 @@ class Pipeline:
         begin = time.monotonic()
         material = self._open(request)
         settled = material.settled
-        self._room = free(self.device)  # nothing else runs here now
-        self._fitting(settled)
+        self._room = free(self.device)  # one video is made at a time
+        self._fitting(settled, material.sound is not None)
         for expert in self.parts.experts:
             expert.slicing = self._need(settled).slicing
         heard = None if material.sound is None else material.sound.stereo

@@ -241,6 +241,7 @@ class Plan:
         passes: forward passes in all.
         flops: of all passes; the text encoder and the VAE come on top.
         peak: bytes of memory that it takes beside the model's weights, as far as that is known.
+        revision: the model's weights, likewise.
     """
 
     settled: Settled
@@ -249,6 +250,7 @@ class Plan:
     passes: int
     flops: float
     peak: float = 0.0
+    revision: str = ""
 
 
 def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str, Any], longest: int) -> Plan:
@@ -275,7 +277,14 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
     return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
 
 
-def fitting(plan: Plan, needs: Callable[[Settled], float], room: float, geometry: Geometry, spec: ModelSpec) -> Plan:
+def fitting(
+    plan: Plan,
+    needs: Callable[[Settled], float],
+    room: float,
+    geometry: Geometry,
+    spec: ModelSpec,
+    spoken: bool = False,
+) -> Plan:
     """Refuse what does not fit, and say what would.
 
     Args:
@@ -284,28 +293,32 @@ def fitting(plan: Plan, needs: Callable[[Settled], float], room: float, geometry
         room: bytes that are free.
         geometry: the model's grid.
         spec: the model; one that makes a single size is offered no other.
+        spoken: whether a sound says how long it is.
 
     Returns:
         The plan, its memory known.
 
     Raises:
-        RequestError: naming the nearest request that fits: first a shorter one, then a smaller one.
+        RequestError: naming the nearest requests that fit: a shorter one, a smaller one.
     """
     asked = plan.settled
     peak = needs(asked)
     if peak <= room:
-        return replace(plan, peak=peak)
-    rule = f"takes about {_gigabytes(peak)} beside the model, and {_gigabytes(max(0.0, room))} are free"
-    if asked.mode != "reference":  # there the sound says how long it is
-        for frames in range(asked.num_frames - geometry.temporal, 0, -geometry.temporal):
-            if needs(replace(asked, num_frames=frames)) <= room:
-                raise RequestError("num_frames", asked.num_frames, rule, f"try {frames}")
-    grid, size = math.lcm(geometry.grid, spec.grid), f"{asked.width}x{asked.height}"
+        return replace(plan, peak=peak, revision=spec.revision)
+    n, grid = geometry.temporal, math.lcm(geometry.grid, spec.grid)
+    shorter = [replace(asked, num_frames=f) for f in range(asked.num_frames - n, 0, -n) if not spoken]
+    smaller = []
     for share in range(19, 1, -1) if not spec.fixed_size else ():
         width, height = (max(grid, int(side * share / 20 // grid) * grid) for side in (asked.width, asked.height))
-        if needs(replace(asked, width=width, height=height)) <= room:
-            raise RequestError("width", size, rule, f"try {width}x{height}")
-    raise RequestError("width", size, rule, "free some memory, or use a smaller model")
+        smaller.append(replace(asked, width=width, height=height))
+    tries = []
+    if fits := next((s for s in shorter if needs(s) <= room), None):
+        tries.append(f"{fits.num_frames} frames")
+    if fits := next((s for s in smaller if needs(s) <= room), None):
+        tries.append(f"{fits.width}x{fits.height}")
+    rule = f"takes about {_gigabytes(peak)} beside the model, and {_gigabytes(max(0.0, room))} are free"
+    hint = "try " + " or ".join(tries) if tries else "free some memory, or use a smaller model"
+    raise RequestError("size", f"{asked.width}x{asked.height}x{asked.num_frames}", rule, hint)
 
 
 def _gigabytes(count: float) -> str:

@@ -70,7 +70,7 @@ class ModelSpec:
         fixed_size: whether it makes only the recipe's size.
         note: one honest sentence about what it can show, by language: "en", "ja", "zh".
         licence: SPDX identifier.
-        revision: which weights exactly, once they are known.
+        revision: which weights, once they are known; see :func:`wan_core.weights.revision.revision`.
     """
 
     name: str

@@ -14,6 +14,7 @@ from wan_core.model import text as text_model
 from wan_core.model.dit import Context, WanDiT
 from wan_core.types import Branch
 
+KEPT = 2  # stretches of a long video whose keys and values are kept; of more they would outgrow the model
 BATCHED_TOKENS = 1024  # up to this many, guidance branches go through the transformer together
 
 
@@ -24,11 +25,13 @@ class Conditioned:
     Attributes:
         experts: the transformer, or the high-noise and the low-noise one.
         conditioning: what they are told.
-        contexts: what was computed of it so far.
+        keep: whether what was computed of it is kept for the next step.
+        contexts: what was.
     """
 
     experts: list[WanDiT]
     conditioning: Conditioning
+    keep: bool = True
     contexts: dict[tuple[int, tuple[Branch, ...]], Context] = field(default_factory=dict)
 
     def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:
@@ -46,9 +49,9 @@ class Conditioned:
     ) -> Tensor:
         dit = self.experts[expert]
         weight = dit.patch_embedding.weight
-        if (expert, group) not in self.contexts:
-            self.contexts[expert, group] = self._context(dit, group, weight)
-        context = self.contexts[expert, group]
+        context = self.contexts.get((expert, group)) or self._context(dit, group, weight)
+        if self.keep:
+            self.contexts[expert, group] = context
         x = torch.cat([self.conditioning.model_input(latents, branch) for branch in group])
         steps = steps.expand(len(group), -1).to(weight.device)
         embedded = dit.embed(x.to(weight.device, weight.dtype), steps, lengths, context=context)
@@ -104,7 +107,8 @@ class Overlapped:
 
     def __init__(self, experts: list[WanDiT], conditioning: Conditioning, stretches: list[Span]) -> None:
         self.stretches, self.behind = stretches, conditioning.behind
-        self.parts = [Conditioned(experts, conditioning.span(s.start, s.stop)) for s in stretches]
+        keep = len(stretches) <= KEPT
+        self.parts = [Conditioned(experts, conditioning.span(s.start, s.stop), keep) for s in stretches]
         self.weights = [_weights(i, stretches) for i in range(len(stretches))]
 
     def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:

@@ -126,4 +126,4 @@ def test_nothing_is_fetched_from_elsewhere(app: str, browser: Browser) -> None:
 
 
 def test_the_badge_says_what_runs_once_it_is_loaded(page: Page) -> None:
-    expect(page.locator("#head .badge")).to_have_text("built-in · CPU · bf16", timeout=MINUTE)
+    expect(page.locator("#head .badge")).to_have_text("built-in · CPU · bf16 + built-in speaker", timeout=MINUTE)

@@ -90,26 +90,44 @@ def test_a_voice_from_the_microphone(page: Page) -> None:
     assert 0.3 < played(page) < 5
 
 
-def test_models_without_the_mode_name_those_that_have_it(app: str, browser: Browser) -> None:
-    page = browser.new_page()
+def test_somebody_from_the_page_says_a_sentence(app: str, browser: Browser) -> None:
+    """The built-in speaker, from one click to a video with sound."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
     page.goto(app)
     page.get_by_role("tab", name="Reference").click()
-    expect(page.get_by_text("humo-1.7b")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Pip").click()
+    prompt = page.get_by_role("textbox", name="Prompt", exact=True)
+    expect(prompt).to_have_value("talking in the middle, hopping, on green grass", timeout=MINUTE)
+    expect(page.get_by_text("3.0 s (48 frames")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Generate").click()
+    assert abs(played(page) - 3.0) <= 1 / 16
+    expect(page.get_by_text("lip sync")).to_be_visible(timeout=MINUTE)
     page.close()
 
 
+def test_models_without_the_mode_name_those_that_have_it(tmp_path: Path) -> None:
+    words, names = page_of("wan2.2-ti2v-5b", folder=tmp_path)
+    assert "humo-1.7b" in words
+    assert "reference_to_video" not in names
+
+
 def test_models_share_the_tabs_and_the_page_says_which_makes_what(tmp_path: Path) -> None:
+    words, names = page_of("wan2.2-ti2v-5b", "humo-1.7b", folder=tmp_path)
+    assert "Made by humo-1.7b: wan2.2-ti2v-5b does not serve this tab" in words
+    assert {"text_to_video", "image_to_video", "reference_to_video"} <= names
+
+
+def page_of(*models: str, folder: Path) -> tuple[str, set[str]]:
+    """All that stands on a page of some models, and its endpoints."""
+
     def check(request: Request) -> Plan:
         raise AssertionError(request)
 
-    ledger = Ledger(Jobs(tmp_path))
+    ledger = Ledger(Jobs(folder))
     desk = Desk(ledger, Queue(ledger, lambda _: None), check)
-    page = build((SPECS["wan2.2-ti2v-5b"], SPECS["humo-1.7b"]), lambda: "", desk)
-    config = page.get_config_file()
+    config = build([SPECS[name] for name in models], lambda: "", desk).get_config_file()
     words = " ".join(str(c["props"].get("value")) for c in config["components"])
-    assert "Made by humo-1.7b: wan2.2-ti2v-5b does not serve this tab" in words
-    names = {d["api_name"] for d in config["dependencies"]}
-    assert {"text_to_video", "image_to_video", "reference_to_video"} <= names
+    return words, {d["api_name"] for d in config["dependencies"]}
 
 
 def test_a_picture_and_a_voice_make_a_video_with_sound(client: Client, photo: Path, tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ def test_where_stretches_agree_blending_changes_nothing(monkeypatch: pytest.Monk
     torch.testing.assert_close(out, x * 3 + 1)
 
 
+def test_what_many_stretches_are_told_is_not_kept() -> None:
+    """Each would hold keys and values of its own over all steps: for a minute of sound more than the model."""
+    told = Conditioning(torch.zeros(1, 1, 4), behind=2)
+    few, many = (Overlapped([], told, spans(frames, 8, 3)) for frames in (12, 20))
+    assert all(part.keep for part in few.parts)
+    assert not any(part.keep for part in many.parts)
+
+
 def test_a_span_keeps_what_stands_behind_the_video() -> None:
     audio = torch.arange(12.0).view(1, 12, 1, 1, 1)
     told = Conditioning(torch.zeros(1, 1, 4), heard={"audio": audio}, behind=2)

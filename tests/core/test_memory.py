@@ -49,7 +49,7 @@ def _trunk(ffn: int):
 
         config = {"num_attention_heads": 4, "attention_head_dim": 128, "ffn_dim": ffn, "num_layers": 1}
         none = {"base_dim": 0, "scale_factor_temporal": 4}
-        return work, memory.need(config, none, (0, 0), tokens, 1, dtype.itemsize).denoise
+        return work, memory.need(config, none, (0, 0), tokens, 64, dtype.itemsize).denoise
 
     return case
 
@@ -104,24 +104,27 @@ def volume(some: Settled) -> float:
     return 1e3 * some.width * some.height * (some.num_frames + 20)
 
 
-def fit(asked: Settled, room: float, spec=SPEC) -> Plan:
-    return fitting(Plan(asked, "m", 1, 1, 1.0), volume, room, GEOMETRY, spec)
+def fit(asked: Settled, room: float, spec=SPEC, spoken: bool = False) -> Plan:
+    return fitting(Plan(asked, "m", 1, 1, 1.0), volume, room, GEOMETRY, spec, spoken)
 
 
 def test_what_fits_is_planned_with_its_memory() -> None:
     assert fit(ASKED, 1e12).peak == volume(ASKED)
 
 
-def test_a_shorter_video_is_offered_first() -> None:
-    with pytest.raises(RequestError, match=r"num_frames 81: takes about 40.3 GB .* 30.0 GB are free; try 53"):
+def test_the_nearest_that_fit_are_offered() -> None:
+    words = r"size '832x480x81': takes about 40.3 GB beside the model, and 30.0 GB are free; try 53 frames or 704x400"
+    with pytest.raises(RequestError, match=words):
         fit(ASKED, 30e9)
-
-
-def test_then_a_smaller_one() -> None:
-    with pytest.raises(RequestError, match=r"width '832x480': .*; try 288x160") as told:
+    for some in (replace(ASKED, num_frames=53), replace(ASKED, width=704, height=400)):
+        assert volume(some) <= 30e9
+    with pytest.raises(RequestError, match=r"free; try 288x160$"):
         fit(ASKED, 5e9)
-    width, height = (int(side) for side in told.value.hint.split()[-1].split("x"))
-    assert volume(replace(ASKED, width=width, height=height)) <= 5e9
+
+
+def test_a_sound_says_how_long_it_is() -> None:
+    with pytest.raises(RequestError, match=r"free; try 704x400$"):
+        fit(ASKED, 30e9, spoken=True)
 
 
 def test_a_model_of_one_size_is_offered_no_other() -> None:
@@ -129,11 +132,27 @@ def test_a_model_of_one_size_is_offered_no_other() -> None:
         fit(replace(ASKED, num_frames=1), 1e6, replace(SPEC, fixed_size=True))
 
 
+def test_a_pipeline_refuses_before_anything_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is free now: what was refused while memory was tight is made once there is some again."""
+    from wan_core import BUILT_IN, Request, load, pipeline
+
+    room = [1e5]
+    monkeypatch.setattr(pipeline, "free", lambda _: room[0])
+    pipe, asked = load(BUILT_IN, "cpu"), Request("a ball", num_inference_steps=1, num_frames=1, seed=1)
+    for call in (pipe.plan, lambda request: next(pipe.run(request))):
+        with pytest.raises(RequestError, match="free some memory"):
+            call(asked)
+    room[0] = 1e10
+    assert 0 < pipe.plan(asked).peak < 1e9
+    assert pipe.plan(asked).revision == pipe.spec.revision != ""
+    assert len(list(pipe.run(asked))) > 3
+
+
 def test_little_room_means_slices() -> None:
     config = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 16 * 1536, "num_layers": 30}
     vae = {"base_dim": 96, "scale_factor_temporal": 4}
-    roomy = memory.need(config, vae, (832, 480), 32_760, 1)
-    tight = memory.need(config, vae, (832, 480), 32_760, 1, room=roomy.denoise / 2)
+    roomy = memory.need(config, vae, (832, 480), 32_760, 512)
+    tight = memory.need(config, vae, (832, 480), 32_760, 512, room=roomy.denoise / 2)
     assert roomy.slicing.feed_forward is None
     assert tight.slicing.feed_forward == memory.SLICE
     assert tight.denoise < 0.6 * roomy.denoise
@@ -142,7 +161,8 @@ def test_little_room_means_slices() -> None:
 def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("4000\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert memory._container(tmp_path) == 3000
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 300\nactive_file 200\nfile 600\n")
+    assert memory._container(tmp_path) == 3500
     (tmp_path / "memory.max").write_text("max\n")
     assert memory._container(tmp_path) == float("inf")
     assert memory._container(tmp_path / "none") == float("inf")

@@ -170,3 +170,9 @@ def test_branches_in_one_batch_equal_branches_in_turn(pipe: Pipeline, monkeypatc
     assert len(branches) > 1
     for together, alone in zip(*found, strict=True):
         assert (together - alone).abs().max() <= 1e-5
+
+
+def test_memory_does_not_grow_with_the_sound(pipe: Pipeline) -> None:
+    """From one stretch, or one of S2V's whole clips, on."""
+    peaks = [pipe.plan(asked(audio=voice(seconds))).peak for seconds in (1.0, 20.0, 60.0)]
+    assert peaks[0] <= peaks[1] == peaks[2]

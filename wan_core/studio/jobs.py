@@ -55,7 +55,7 @@ class Status:
         step: of the phase.
         of: steps in the phase.
         share: of the whole job, 0 to 1.
-        seconds_left: an estimate while a clip is denoised, or None.
+        seconds_left: an estimate once denoising is under way, or None.
         previews: how many pictures there have been; the last one is in preview.webp.
         message: why it failed, or a line on what was made.
         seed: of the noise, once the job is done.
@@ -93,6 +93,7 @@ class Card:
         prompt: what was asked for.
         model: the name of what makes it.
         flops: what it costs; 0 where that is not known.
+        revision: the model's weights.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Card:
     prompt: str
     model: str
     flops: float
+    revision: str = ""
 
 
 def is_id(name: str) -> bool:
@@ -137,7 +139,7 @@ class Jobs:
             request: what to make; pictures and sound are copied into the folder.
             visitor: whose it is.
             rank: its place among others; None puts it behind those that are there.
-            facts: of its card: ``model`` and ``flops``.
+            facts: of its card: ``model``, ``flops`` and ``revision``.
 
         Returns:
             The job's id.
@@ -175,7 +177,7 @@ class Jobs:
         """
         recipe = self._recipe(job)
         try:
-            known = {f.name: recipe[f.name] for f in fields(Card) if f.name not in ("id", "prompt")}
+            known = {f.name: recipe[f.name] for f in fields(Card) if f.name in recipe}
             return Card(id=job, prompt=recipe["request"]["prompt"], **known)
         except (KeyError, TypeError) as error:
             raise RequestError("job", job, "is damaged", "make it again") from error

@@ -79,7 +79,7 @@ def restore(path: Path, engines: Engines) -> tuple[dict[str, Any], list[str]]:
     if recipe.get("version") != VERSION:
         differs.append("It was made by another version; what this one does not know is left out.")
     elif recipe.get("application", __version__) != __version__:
-        differs.append(f"It was made by version {recipe['application']}; this is {__version__}.")
+        differs.append(f"It was made by version {str(recipe['application'])[:20]}; this is {__version__}.")
     if odd := sorted(recipe.keys() - wanted.keys() - _FACTS):
         differs.append(f"Not understood here: {', '.join(odd)}.")
     if mode in _MEDIA:

@@ -157,10 +157,10 @@ class _Bench:
 
     def _left(self, event: Progress) -> float | None:
         """Seconds until the video stands, all of its clips, by the pace since the first step."""
-        if event.phase != "denoise" and event.clip == 0:
-            return None  # nothing to go by yet, or nearly done
         now = time.monotonic(), event.share
         if self._begin is None:
+            if event.phase != "denoise":
+                return None  # nothing to go by yet
             self._begin = now
         seconds, done = (b - a for a, b in zip(self._begin, now, strict=True))
         return seconds / done * (1 - event.share) if done > 0 else None

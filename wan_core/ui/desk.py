@@ -88,7 +88,7 @@ class Desk:
         # drawn now: a job that is begun again after a crash must become the same video
         seeded = replace(request, seed=plan.settled.seed)
         known = visitor if _TOKEN.fullmatch(visitor) else ""
-        job = self.ledger.enter(seeded, known, model=plan.model, flops=plan.flops)
+        job = self.ledger.enter(seeded, known, model=plan.model, flops=plan.flops, revision=plan.revision)
         try:
             self._put(job)
         except Exception as error:

@@ -60,7 +60,7 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
         placeholder=label("What happens in the video?"),
     )  # fmt: skip
     if mode == "reference":
-        _cast([widgets["reference"], widgets["audio"], prompt])
+        _cast([*(widgets[name] for name in PICTURES if name in widgets), widgets["audio"], prompt])
     else:
         _chips(prompt, EXAMPLES if mode == "text" else MOTIONS)
     quality = gr.Radio([(label(name), name) for name in QUALITIES], value="Standard", label=label("Quality"))
@@ -171,11 +171,11 @@ def _chips(prompt: gr.Textbox, texts: tuple[str, ...]) -> None:
 
 
 def _cast(parts: list[Any]) -> None:
-    """Buttons that fill a picture, a voice and a prompt at once."""
+    """Buttons that fill in a picture and no others, a voice and a prompt at once."""
     gr.set_static_paths(SHELF)
     with gr.Row(elem_classes="chips"):
         for name, (face, voice, text) in CAST.items():
-            given = (str(SHELF / face), str(SHELF / voice), text)
+            given = (str(SHELF / face), *[None] * (len(parts) - 3), str(SHELF / voice), text)
             chip = gr.Button(name, size="sm", icon=SHELF / face)
             chip.click(lambda given=given: given, None, parts, api_visibility="private", queue=False)
 

@@ -50,7 +50,7 @@ def build(specs: Sequence[ModelSpec], badge: Callable[[], str], desk: Desk) -> g
 
     Args:
         specs: the loaded models; a tab is served by the first that has its mode.
-        badge: says which model, device and precision, once it is loaded, and which others there are.
+        badge: says which models, device and precision, once they are loaded.
         desk: runs requests.
 
     Returns:

@@ -66,10 +66,10 @@ def own_recipe(spec: ModelSpec, root: Path) -> ModelSpec:
     own = read_json(root / "recipe.json", required=False)
     try:
         changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
-        if isinstance(own.get("note"), str):
-            own["note"] = {"en": own["note"]}
+        note = own.get("note", {})
+        own["note"] = {"en": note} if isinstance(note, str) else dict(note)
         if "modes" in own:
             own["modes"] = frozenset(own["modes"])
         return replace(spec, recipe=replace(spec.recipe, **changes), **own | {"revision": revision(root)})
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError) as error:
         raise CheckpointError("recipe.json: it names something that a recipe does not have") from error

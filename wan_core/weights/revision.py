@@ -1,4 +1,4 @@
-"""Which weights exactly: a short mark that changes when a checkpoint does."""
+"""Which weights: a short mark that changes when those in a model's own folder do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-_KINDS = ("*.safetensors", "*.pth", "recipe.json")
+_KINDS = ("*.safetensors", "*.pth")
 _ENDS = 2**16  # bytes read at either end of a file: headers, and some of the first and the last tensors
 
 
@@ -25,7 +25,7 @@ def revision(root: Path) -> str:
     if root.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", root.name):
         return root.name[:12]
     mark = hashlib.sha256()
-    for path in sorted(p for kind in _KINDS for depth in ("", "*/") for p in root.glob(depth + kind)):
+    for path in sorted(p for kind in _KINDS for depth in ("", "*/") for p in root.glob(depth + kind) if p.is_file()):
         size = path.stat().st_size
         mark.update(f"{path.relative_to(root).as_posix()} {size} ".encode())
         with path.open("rb") as file:

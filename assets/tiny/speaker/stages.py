@@ -40,7 +40,7 @@ CONFIG = train_dit.CONFIG | {
     "audio_tokens": 4, "audio_dim": 128,
 }  # fmt: skip
 MOUTH_WEIGHT = 3.0  # how much more the mouth counts: a few latents of 64, and what the model is for
-#: How often a clip is told what: everything, and what the guidance's weaker branches leave out together.
+#: How often a clip is told what: everything, no sound, and what the guidance's weaker branches leave out together.
 TOLD = {
     Branch(): 0.72, Branch(image=False): 0.08, Branch(audio=False): 0.07, Branch(image=False, audio=False): 0.05,
     Branch(text=False, image=False, audio=False): 0.08,
@@ -67,6 +67,8 @@ RECIPE = {
 
 def begin() -> None:
     """Start from the first model's VAE and transformer, which know the backdrops, places and time already."""
+    for name in ("vae.pt", "dit.pt", "encoder.pt"):
+        (RUNS / name).unlink(missing_ok=True)
     first_export.restore()
     (RUNS / "encoder.pt").unlink()
     for stage in ("vae", "dit"):
