@@ -37,6 +37,7 @@ from wan_core.studio.work import carry_out
 from wan_core.types import CancelCheck, Event, Kept
 from wan_core.ui.desk import Desk
 from wan_core.ui.guard import shut
+from wan_core.ui.inputs import SHELF
 from wan_core.ui.page import KEYS, build
 from wan_core.ui.theme import STYLE, theme
 from wan_core.ui.words import translations
@@ -170,7 +171,7 @@ def main() -> int:
     build(known, badge, Desk(ledger(), queue, check)).launch(
         theme=theme(), css_paths=[STYLE], js=KEYS, i18n=translations(), footer_links=["api"], show_error=False,
         ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
-        app_kwargs={"middleware": shut()},
+        app_kwargs={"middleware": shut()}, allowed_paths=[str(SHELF)],
     )  # fmt: skip
     return 0
 

@@ -20,6 +20,7 @@ EXAMPLES = (
     "绿色方块在蓝天上向左移动",
 )
 MOTIONS = ("bouncing", "右に動く", "旋转")
+#: What the examples are made of; whoever launches the page must allow it to be served.
 SHELF = Path(__file__).parents[2] / "assets" / "examples"
 #: Somebody to try the Reference tab with: a name, and what they say where.
 CAST = {
@@ -172,7 +173,6 @@ def _chips(prompt: gr.Textbox, texts: tuple[str, ...]) -> None:
 
 def _cast(parts: list[Any]) -> None:
     """Buttons that fill in a picture and no others, a voice and a prompt at once."""
-    gr.set_static_paths(SHELF)
     with gr.Row(elem_classes="chips"):
         for name, (face, voice, text) in CAST.items():
             given = (str(SHELF / face), *[None] * (len(parts) - 3), str(SHELF / voice), text)
