@@ -96,6 +96,7 @@ def test_what_is_public(client: Client) -> None:
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
         "/text_to_video",
         "/image_to_video",
+        "/reference_to_video",
         "/status",
         "/result",
         "/cancel",
