@@ -210,10 +210,10 @@ def speakers(model: str, args: argparse.Namespace) -> dict[str, Any]:
     jobs = speaker.draw(args.count, args.seed)
     result: dict[str, Any] = {"count": len(jobs)}
     if args.only in (None, "ceiling"):
-        result["detectors_on_the_world"] = speaker.score(jobs, speaker.ceiling(jobs), args.seed)
+        result["detectors_on_the_world"] = speaker.score(jobs, speaker.ceiling(jobs))
     if args.only in (None, "text"):
         seen = Team(model, args.workers).make_all(jobs, "reference", speaker.make)
-        result["reference"] = speaker.score(jobs, seen, args.seed)
+        result["reference"] = speaker.score(jobs, seen)
         result["recordings"] = speaker.recordings(model, sorted(args.recordings))
     return result
 

@@ -221,10 +221,10 @@ def optimizers(model: WanDiT, asked: Questions) -> list[torch.optim.Optimizer]:
     ]
 
 
-def levels(count: int) -> Tensor:
-    """Noise levels to train at, (count,)."""
+def levels(count: int, shift: float = SHIFT) -> Tensor:
+    """Noise levels to train at, (count,); the larger the shift, the higher."""
     u = torch.rand(count)
-    return SHIFT * u / (1 + (SHIFT - 1) * u)
+    return shift * u / (1 + (shift - 1) * u)
 
 
 def batches(data: Latents, reader: Reader, rng: random.Random) -> Iterator[dict[str, Tensor]]:

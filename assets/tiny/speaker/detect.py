@@ -1,7 +1,8 @@
 """Reading a speaker's clip back: the mouth, who it is, and where, from pixels alone.
 
-Nothing here knows how clips are made. A mouth is the largest dark red thing; how open it is, its
-height tells; who somebody is, the colours around the mouth.
+Nothing here knows how clips are made. A person is found, and told from others, by laying a picture of
+them over a frame wherever it fits best. A mouth is the largest dark red thing where the picture has
+one; how open it is, its height tells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from torch import Tensor
 from assets.tiny import detect as first
 
 MOST_LAG = 4  # frames that sound and picture are moved against each other
-REACH = (60, 42, 16)  # pixels above, below and beside the mouth that tell who it is
+REACH = (62, 44, 30)  # pixels above, below and beside the mouth of a picture that is laid over
+GRAIN, STRIDE = (4, 5), 2  # pixels between the points that are compared, and between places that are tried
+UNLIKE, UNKNOWN = 40.0, 20.0  # the most that a point can differ, and what one counts that says nothing
+LIPS, AROUND = (10, 16), (13, 16)  # half height and width: what moves while speaking, and where a mouth may be
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,90 @@ class Mouth:
     y: Tensor
 
 
-def mouth(frames: np.ndarray) -> Mouth:
-    """Find the mouth in every frame. frames: (F, H, W, 3) uint8."""
+@dataclass(frozen=True)
+class Face:
+    """A picture of somebody, as it is laid over frames.
+
+    Attributes:
+        offsets: (P, 2) of its points from its mouth, down and across, in pixels.
+        colours: (P, 3) in Lab.
+        told: (P,) whether a point tells something: neither the ground nor the lips.
+    """
+
+    offsets: Tensor
+    colours: Tensor
+    told: Tensor
+
+
+def face(picture: np.ndarray) -> Face:
+    """Read a picture of somebody on white. picture: (H, W, 3) uint8."""
+    found = mouth(picture[None])
+    up, down, side = REACH
+    y, x = torch.arange(-up, down + 1, GRAIN[0]), torch.arange(-side, side + 1, GRAIN[1])
+    offsets = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1)
+    middle = torch.tensor([round(float(found.y)), round(float(found.x))])
+    at, inside = _inside(offsets + middle, picture.shape[:2])
+    colours = _lab(picture).flatten(0, 1)[at]
+    ground = (colours - torch.tensor([100.0, 0.0, 0.0])).norm(dim=-1) < 3
+    lips = (offsets[:, 0].abs() <= LIPS[0]) & (offsets[:, 1].abs() <= LIPS[1])
+    return Face(offsets, colours, inside & ~ground & ~lips)
+
+
+def find(frames: np.ndarray, who: Face, stride: int = STRIDE) -> tuple[Tensor, Tensor]:
+    """Where somebody is, and how unlike the frames are to them there.
+
+    Args:
+        frames: (F, H, W, 3) uint8.
+        who: looked for.
+        stride: pixels between the places that are tried.
+
+    Returns:
+        (F, 2) of the mouth, down and across, and (F,) the mean difference over the picture's points.
+    """
+    height, width = frames.shape[1:3]
+    y, x = torch.arange(height // 3, height - 12, stride), torch.arange(12, width - 12, stride)
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1)
+    offsets, colours = who.offsets[who.told], who.colours[who.told]
+    at, inside = _inside(places[:, None] + offsets, (height, width))  # (places, P)
+    where, unlike = [], []
+    for frame in frames:
+        away = (_lab(frame).flatten(0, 1)[at] - colours).norm(dim=-1).clamp(max=UNLIKE)
+        cost = torch.where(inside, away, UNKNOWN).sum(1) + UNKNOWN * int((~who.told).sum())
+        best = int(cost.argmin())
+        where.append(places[best])
+        unlike.append(cost[best] / len(who.told))
+    return torch.stack(where), torch.stack(unlike)
+
+
+def _lab(frame: np.ndarray) -> Tensor:
+    return first.lab(torch.from_numpy(np.ascontiguousarray(frame)))
+
+
+def _inside(at: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Points, down and across, as indices of a picture's pixels, and which of them are in it at all."""
+    kept = at.clamp(min=torch.zeros(2, dtype=at.dtype), max=torch.tensor(size[:2]) - 1)
+    return kept[..., 0] * size[1] + kept[..., 1], (kept == at).all(-1)
+
+
+def mouth(frames: np.ndarray, near: Tensor | None = None) -> Mouth:
+    """Find the mouth in every frame.
+
+    Args:
+        frames: (F, H, W, 3) uint8.
+        near: (F, 2) where the mouth of the person is, down and across, if that is known: hair and
+            shadows may be dark and red too.
+    """
     light, red, yellow = first.lab(torch.from_numpy(np.ascontiguousarray(frames))).unbind(-1)
     strength = ((red - 12) / 10).clamp(0, 1) * ((44 - light) / 6).clamp(0, 1)
     strength = strength * ((34 - yellow) / 6).clamp(0, 1) * ((yellow + 12) / 6).clamp(0, 1)
+    rows, columns = (torch.arange(n, dtype=torch.float32) for n in strength.shape[1:])
+    if near is not None:
+        high = (rows - near[:, :1]).abs() <= AROUND[0]
+        wide = (columns - near[:, 1:]).abs() <= AROUND[1]
+        strength = strength * (high[:, :, None] & wide[:, None, :])
     mask = _largest(strength > 0.4)
     inside = strength * F.max_pool2d(mask.float()[:, None], 3, 1, 1)[:, 0]
     total = inside.sum((1, 2))
-    rows, columns = (torch.arange(n, dtype=torch.float32) for n in inside.shape[1:])
     seen = total.clamp(min=1e-6)
     x, y = (inside.sum(1) * columns).sum(1) / seen, (inside.sum(2) * rows).sum(1) / seen
     wide = inside.sum(1).amax(1)  # the tallest column, in soft pixels: half a pixel counts as half
@@ -86,33 +165,6 @@ def follows(opened: Tensor, heard: Tensor) -> tuple[float, int]:
 
     found = {lag: at(lag) for lag in range(-MOST_LAG, MOST_LAG + 1)}
     return found[0], max(found, key=lambda lag: (found[lag], -abs(lag)))
-
-
-def looks(frames: np.ndarray, found: Mouth | None = None) -> Tensor:
-    """The colours around the mouth, over all frames: what tells people apart.
-
-    Args:
-        frames: (F, H, W, 3) uint8; a reference is one frame.
-        found: its mouth, if it was looked for already.
-
-    Returns:
-        (rows, columns, 3) in Lab.
-    """
-    found = found or mouth(frames)
-    up, down, side = REACH
-    height, width = frames.shape[1:3]
-    y = torch.arange(-up, down + 1, 3)[None, :, None] + found.y[:, None, None]
-    x = torch.arange(-side, side + 1, 4)[None, None, :] + found.x[:, None, None]
-    grid = torch.stack(torch.broadcast_tensors(x / (width - 1) * 2 - 1, y / (height - 1) * 2 - 1), -1)
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
-    patch = F.grid_sample(pixels, grid, align_corners=True, padding_mode="border")
-    return first.lab(patch.median(0).values.permute(1, 2, 0))
-
-
-def nearest(seen: Tensor, people: list[Tensor]) -> int:
-    """Which of some people a clip shows, by their looks."""
-    away = [float((seen - person).norm(dim=-1).clamp(max=40).mean()) for person in people]
-    return away.index(min(away))
 
 
 def background(frames: np.ndarray, found: Mouth | None = None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import statistics
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,15 @@ from wan_core.pipeline import Pipeline
 
 SECONDS = FRAMES / FPS
 LINE_UP = 20  # people among whom the right one is to be found
+FEW, COARSE = 8, 4  # every so many frames, and pixels between places, are enough to tell who it is
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to make: a scene, what is said, in which words it is asked for, and the seed."""
+    """One clip to make: a scene, among which people its person is to be found, what is said, the words, the seed."""
 
     scene: world.Scene
+    line_up: tuple[world.Person, ...]
     voice: np.ndarray
     prompt: str
     seed: int
@@ -41,13 +43,13 @@ class Seen:
 
     Attributes:
         height: (F,) of the mouth, in pixels.
-        looks: the colours around it.
+        unlike: (people,) how unlike the clip is to each of the line-up.
         background: the backdrop's name.
         place: where the speaker is.
     """
 
     height: np.ndarray
-    looks: np.ndarray
+    unlike: np.ndarray
     background: str
     place: str
 
@@ -61,15 +63,26 @@ def pipeline(model: str) -> Pipeline:
 def make(model: str, job: Job) -> Seen:
     """Make a clip with the real pipeline and read it."""
     person = world.reference(job.scene.person).numpy()
-    clip = pipeline(model)(prompt=job.prompt, seed=job.seed, references=(person,), audio=(voices.RATE, job.voice))
-    return read(clip.frames)
+    clip = pipeline(model)(prompt=job.prompt, seed=job.seed, reference_images=(person,), audio=(voices.RATE, job.voice))
+    return read(clip.frames, job)
 
 
-def read(frames: np.ndarray) -> Seen:
-    """Read a clip."""
-    found = detect.mouth(frames)
-    looks = detect.looks(frames, found).numpy()
-    return Seen(found.height.numpy(), looks, detect.background(frames, found), detect.place(found, frames.shape[2]))
+def read(frames: np.ndarray, job: Job) -> Seen:
+    """Read a clip of somebody whose picture is known."""
+    found = _mouth(frames, job.scene.person)
+    unlike = [float(detect.find(frames[::FEW], face(p), COARSE)[1].mean()) for p in job.line_up]
+    place, ground = detect.place(found, frames.shape[2]), detect.background(frames, found)
+    return Seen(found.height.numpy(), np.array(unlike), ground, place)
+
+
+def _mouth(frames: np.ndarray, person: world.Person) -> detect.Mouth:
+    return detect.mouth(frames, detect.find(frames, face(person))[0])
+
+
+@cache
+def face(person: world.Person) -> detect.Face:
+    """Somebody's picture, read once."""
+    return detect.face(world.reference(person).numpy())
 
 
 def draw(count: int, seed: int) -> list[Job]:
@@ -81,7 +94,7 @@ def draw(count: int, seed: int) -> list[Job]:
         scene = replace(world.sample_scene(rng), person=person)
         voice = voices.sample(rng, SECONDS)
         if float(np.abs(voice).max()) > 0.01:
-            jobs.append(Job(scene, voice, captions.plain(scene, rng, "en"), 1000 * seed + len(jobs)))
+            jobs.append(Job(scene, tuple(line_up), voice, captions.plain(scene, rng, "en"), 1000 * seed + len(jobs)))
     return jobs
 
 
@@ -94,13 +107,12 @@ def people(seed: int) -> list[world.Person]:
     return list(found)
 
 
-def score(jobs: list[Job], seen: list[Seen], seed: int) -> dict[str, float]:
+def score(jobs: list[Job], seen: list[Seen]) -> dict[str, float]:
     """The figures of the card."""
-    line_up = [detect.looks(world.reference(p)[None].numpy()) for p in people(seed)]
     heard = [loudness(job.voice, len(s.height)) for job, s in zip(jobs, seen, strict=True)]
     own = [detect.follows(torch.from_numpy(s.height), h) for s, h in zip(seen, heard, strict=True)]
     others = [detect.follows(torch.from_numpy(s.height), h) for s, h in zip(seen, heard[1:] + heard[:1], strict=True)]
-    who = [detect.nearest(torch.from_numpy(s.looks), line_up) == i % LINE_UP for i, s in enumerate(seen)]
+    who = [j.line_up[int(s.unlike.argmin())] == j.scene.person for j, s in zip(jobs, seen, strict=True)]
     follows = sorted(r for r, _ in own)
     return {
         "sync_median": statistics.median(follows),
@@ -120,7 +132,7 @@ def loudness(voice: np.ndarray, frames: int) -> torch.Tensor:
 
 def ceiling(jobs: list[Job]) -> list[Seen]:
     """What the detectors read off the world itself."""
-    return [read(world.render(j.scene, voices.mouth(j.voice, FRAMES)).numpy()) for j in jobs]
+    return [read(world.render(j.scene, voices.mouth(j.voice, FRAMES)).numpy(), j) for j in jobs]
 
 
 def recordings(model: str, files: list[Path]) -> dict[str, float]:
@@ -128,8 +140,9 @@ def recordings(model: str, files: list[Path]) -> dict[str, float]:
     figures = {}
     for i, file in enumerate(files):
         voice = open_sound(file).speech
-        person = world.reference(people(0)[i % LINE_UP]).numpy()
-        clip = pipeline(model)(prompt="someone talking", seed=i, references=(person,), audio=str(file))
-        height = detect.mouth(clip.frames).height
+        person = people(0)[i % LINE_UP]
+        picture = world.reference(person).numpy()
+        clip = pipeline(model)(prompt="someone talking", seed=i, reference_images=(picture,), audio=str(file))
+        height = _mouth(clip.frames, person).height
         figures[file.name] = detect.follows(torch.as_tensor(height), loudness(voice, len(height)))[0]
     return figures
