@@ -1,10 +1,11 @@
 """Wan Atelier: settings from the environment, the one GPU entry, launch.
 
 Settings: WAN_MODEL, folders or repository ids with commas between them (default: the built-in
-models), of which the first that has a tab's mode serves it; WAN_DEVICE and
-WAN_DTYPE to override what is found; WAN_CACHE, a folder for what need not be computed twice;
-WAN_OUTPUTS, the folder of jobs and videos (default: outputs), WAN_KEEP_DAYS and WAN_KEEP_GB for how
-long and how much of them;
+models), of which the first that has a tab's mode serves it; WAN_MODELS, others that can be picked
+on the page; WAN_LORA, LoRAs for the first of WAN_MODEL, as FILE:STRENGTH@EXPERT; WAN_DEVICE and
+WAN_DTYPE to override what is found, float8_e4m3fn to keep weights in half the memory; WAN_CACHE,
+a folder for what need not be computed twice; WAN_OUTPUTS, the folder of jobs and videos (default:
+outputs), WAN_KEEP_DAYS and WAN_KEEP_GB for how long and how much of them;
 WAN_C2PA_CERT, WAN_C2PA_KEY and WAN_C2PA_ALG to sign what is made;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
 """
@@ -14,19 +15,22 @@ from __future__ import annotations
 import spaces  # first: on ZeroGPU it must come before anything that touches CUDA
 
 # isort: split
+import gc
 import os
 import re
 import sys
 import threading
 from collections.abc import Generator
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
-from wan_core.errors import DeviceError
+from wan_core.errors import DeviceError, RequestError
 from wan_core.plan import Plan
 from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.jobs import Jobs
@@ -38,10 +42,11 @@ from wan_core.types import CancelCheck, Event, Kept
 from wan_core.ui.desk import Desk
 from wan_core.ui.guard import shut
 from wan_core.ui.inputs import SHELF
-from wan_core.ui.page import KEYS, build
+from wan_core.ui.page import KEYS, TABS, build
+from wan_core.ui.picker import Choice
 from wan_core.ui.theme import STYLE, theme
 from wan_core.ui.words import translations
-from wan_core.weights.describe import describe
+from wan_core.weights.describe import describe, heft
 
 if TYPE_CHECKING:
     from wan_core.pipeline import Pipeline
@@ -49,42 +54,128 @@ if TYPE_CHECKING:
 
 #: What serves the tabs: a mode is made by the first model that has it.
 MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if name.strip()] or [
-    str(BUILT_IN), str(SPEAKER)
+    str(BUILT_IN),
+    str(SPEAKER),
 ]
 #: How many are loaded at start: all that were asked for; of the built-in ones the first, to be there sooner.
 AT_START = len(MODELS) if os.environ.get("WAN_MODEL", "").strip() else 1
+#: What else can be picked.
+MORE = [name.strip() for name in os.environ.get("WAN_MODELS", "").split(",") if name.strip()]
 KEEP = {"WAN_KEEP_DAYS": "30", "WAN_KEEP_GB": "20"}
 FIRST_PACE = 1e14  # FLOPs a second of a ZeroGPU slice, guessed low
 _loading = threading.Lock()
-_pipelines: dict[str, Pipeline] = {}
+_locks: dict[str, threading.Lock] = {}  # a model's own, so that a download holds up nobody else
+_at_work = ""  # the model that makes a video now
+_pipelines: dict[str, Pipeline] = {}  # by name, the oldest first
+_news: dict[str, tuple[str, int, int]] = {}  # what is being downloaded
 
 
 @lru_cache(maxsize=1)
+def offered() -> dict[str, tuple[str, ModelSpec]]:
+    """All models by their names, those that serve the tabs first, and what each is, from its JSON files."""
+    found: dict[str, tuple[str, ModelSpec]] = {}
+    for model in dict.fromkeys(MODELS + MORE):
+        try:
+            spec = describe(model, _loras(model))
+        except WanError as error:
+            if model in MODELS:
+                raise
+            sys.stderr.write(f"error: {error}; it cannot be picked\n")
+            continue
+        name = spec.name if spec.name not in found else f"{spec.name}-{spec.revision[:6]}"
+        found[name] = model, replace(spec, name=name)
+    return found
+
+
 def specs() -> tuple[ModelSpec, ...]:
-    """What every model is, from its JSON files."""
-    return tuple(describe(model) for model in MODELS)
+    """Those that serve the tabs."""
+    return tuple(spec for model, spec in offered().values() if model in MODELS)
 
 
-def pipeline(mode: str) -> Pipeline:
-    """The loaded model that makes a mode; whoever asks first loads it, the others wait."""
-    return _loaded(next((i for i, spec in enumerate(specs()) if mode in spec.modes), 0))
+def _loras(model: str) -> str:
+    """What is merged into a model: LoRAs belong to the first."""
+    return os.environ.get("WAN_LORA", "") if model == MODELS[0] else ""
 
 
-def _loaded(number: int) -> Pipeline:
-    if MODELS[number] not in _pipelines:
-        with _loading:
-            if MODELS[number] not in _pipelines:
-                _pipelines[MODELS[number]] = _load(MODELS[number])
-    return _pipelines[MODELS[number]]  # without the lock: a fork of ZeroGPU's must never wait for it
+def pipeline(mode: str, name: str | None = None) -> Pipeline:
+    """The loaded model that makes a mode, or the one that was picked; whoever asks first loads it, others wait.
+
+    Raises:
+        RequestError: it is not at hand.
+    """
+    if name is None:
+        name = next((spec.name for spec in specs() if mode in spec.modes), specs()[0].name)
+    if name not in offered():
+        raise RequestError("model", name, "is not at hand", f"try {', or '.join(offered())}")
+    return _loaded(name)
 
 
-def _load(model: str) -> Pipeline:
+def _loaded(name: str) -> Pipeline:
+    pipe = _pipelines.get(name)  # without a lock: a fork of ZeroGPU's must never wait for one
+    if pipe is None:
+        with _locks.setdefault(name, threading.Lock()):
+            pipe = _pipelines.get(name) or _load(name)
+            _pipelines[name] = pipe
+    return pipe
+
+
+def _load(name: str) -> Pipeline:
     import torch  # here and not above: torch and the libraries on it take longer than the page
 
-    from wan_core.pipeline import load
+    from wan_core.assembly import load
 
-    dtype, kept = os.environ.get("WAN_DTYPE"), Path(os.environ.get("WAN_CACHE") or CACHE)
-    return load(model, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, kept)
+    (model, spec), dtype = offered()[name], os.environ.get("WAN_DTYPE")
+    kept, lent = Path(os.environ.get("WAN_CACHE") or CACHE), _on_loan()
+    try:
+        size = heft(model, lambda done, of: _news.update({name: (name, done, of)}))
+        with _loading:  # one at a time, after what it downloads is here
+            if not lent:
+                _make_room(size)
+            pipe = load(
+                model, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, kept, _loras(model),
+                lent=lent,
+            )  # fmt: skip
+    finally:
+        _news.pop(name, None)
+    pipe.call(spec.name)
+    return pipe
+
+
+def _make_room(size: int) -> None:
+    """Let go of models that are not at work, where another would not fit into RAM beside them.
+
+    Those that were picked go first, and of the rest the oldest.
+    """
+    from wan_core.memory import free
+
+    tabs = [spec.name for spec in specs()]
+    for name in sorted(_pipelines, key=lambda name: name in tabs):
+        if size <= free("cpu"):
+            return
+        if name != _at_work:
+            _pipelines.pop(name).close()
+            gc.collect()
+
+
+def _on_loan() -> bool:
+    """Whether this is ZeroGPU, whose device comes with each visitor's request."""
+    return bool(os.environ.get("SPACES_ZERO_GPU"))
+
+
+def choices() -> list[Choice]:
+    """What can be picked, where there is a choice."""
+    if not MORE:
+        return []
+    import torch
+
+    from wan_core.placement import verdict
+
+    device = torch.device(os.environ.get("WAN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    first = {mode: next((spec.name for spec in specs() if mode in spec.modes), None) for mode in TABS}
+    return [
+        Choice(spec, verdict(spec, device), partial(_label, name), frozenset(m for m in TABS if first[m] == name))
+        for name, (_, spec) in offered().items()
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -95,13 +186,13 @@ def signer() -> Signing | None:
 
 def check(request: Request) -> Plan:
     """What a request comes to, by the model that will make it."""
-    return pipeline(request.mode).plan(request)
+    return pipeline(request.mode, request.model).plan(request)
 
 
 def seconds(job: str) -> int:
     """What to ask ZeroGPU for: by this Space's own finished jobs, or by a sane guess before the first."""
     card = ledger().jobs.card(job)
-    return round(30 + 1.5 * card.flops / (ledger().pace(card.model) or FIRST_PACE))
+    return round(30 + 1.5 * card.flops / (ledger().pace(card.model, card.flops) or FIRST_PACE))
 
 
 @spaces.GPU(duration=seconds)
@@ -109,7 +200,9 @@ def make(job: str) -> None:
     """Do one job on the GPU; its folder tells how it is coming on and whether to stop."""
 
     def produced(request: Request, path: Path, cancelled: CancelCheck, kept: Kept) -> Generator[Event, None, None]:
-        pipe = pipeline(request.mode)
+        global _at_work  # noqa: PLW0603 - one job at a time
+        pipe = pipeline(request.mode, request.model)
+        _at_work = pipe.spec.name
         card = ledger().jobs.card(job)
         same = (pipe.spec.name, pipe.spec.revision) == (card.model, card.revision)  # latents are of no use to others
         return produce(pipe, request, path, cancelled, kept if same else None, signer())
@@ -137,16 +230,17 @@ def ledger() -> Ledger:
 
 def badge() -> str:
     """Which models, device and precision; waits until those that are loaded at start are."""
-    labels = [_label(number) if number < AT_START else spec.name for number, spec in enumerate(specs())]
+    names = [spec.name for spec in specs()]
+    labels = [_label(name) if number < AT_START else name for number, name in enumerate(names)]
     return " + ".join(dict.fromkeys(labels))
 
 
-def _label(number: int) -> str:
+def _label(name: str) -> str:
     try:
-        return _loaded(number).label
+        return _loaded(name).label
     except WanError as error:  # the same words reach whoever presses Generate
         sys.stderr.write(f"error: {error}\n")
-        return f"{specs()[number].name} cannot be loaded"
+        return f"{name} cannot be loaded"
 
 
 def main() -> int:
@@ -154,9 +248,9 @@ def main() -> int:
     try:
         signer()
         known = specs()
-        if os.environ.get("SPACES_ZERO_GPU"):  # ZeroGPU packs what is on its device at launch
-            for number in range(len(known)):
-                _label(number)
+        if _on_loan():  # ZeroGPU packs what is on its device at launch
+            for name in offered():
+                _label(name)
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -164,13 +258,15 @@ def main() -> int:
     import torch  # noqa: F401
 
     threading.Thread(target=badge, daemon=True).start()
-    on_loan = bool(os.environ.get("SPACES_ZERO_GPU"))
     days, gigabytes = (float(os.environ.get(name) or default) for name, default in KEEP.items())
-    queue = Queue(ledger(), carry, immediate=on_loan, days=days, gigabytes=gigabytes)
+    queue = Queue(ledger(), carry, immediate=_on_loan(), days=days, gigabytes=gigabytes)
     queue.start()
-    build(known, badge, Desk(ledger(), queue, check)).launch(
+    cert = os.environ.get("WAN_C2PA_CERT", "")
+    desk = Desk(ledger(), queue, check, cert, lambda: next(iter(_news.values()), None))
+    build(known, badge, desk, choices()).launch(
         theme=theme(), css_paths=[STYLE], js=KEYS, i18n=translations(), footer_links=["api"], show_error=False,
-        ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb", mcp_server=False,
+        ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb",
+        mcp_server=find_spec("mcp") is not None,
         app_kwargs={"middleware": shut()}, allowed_paths=[str(SHELF)],
     )  # fmt: skip
     return 0

@@ -13,7 +13,6 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,19 +23,19 @@ from typing import Any, TypeVar
 
 from gradio.utils import get_upload_folder
 
-from wan_core.errors import OutputError, RequestError, WanError
+from wan_core.errors import FaultError, OutputError, RequestError, WanError
 from wan_core.plan import Plan
-from wan_core.studio.jobs import Card, Status
+from wan_core.studio.jobs import Card, Status, failed, linked
 from wan_core.studio.ledger import Ledger
 from wan_core.studio.queue import Queue
-from wan_core.studio.work import FAULT
+from wan_core.studio.recipe import fingerprint
 from wan_core.types import Request
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 LOOK = 0.1  # seconds between looks at a job
-READERS, CHECKERS = 16, 4  # threads that read files, and that wait for models
+READERS, CHECKERS = 16, 16  # threads that read files, and that wait for models
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -47,9 +46,15 @@ class Desk:
         ledger: of all jobs.
         queue: runs them.
         check: settles and prices a request with the model that will make it.
+        signed: who signs the videos, or empty: one that is signed is another file.
+        news: what is being downloaded, its bytes so far and in all; or None.
     """
 
-    def __init__(self, ledger: Ledger, queue: Queue, check: Callable[[Request], Plan]) -> None:
+    def __init__(
+        self, ledger: Ledger, queue: Queue, check: Callable[[Request], Plan], signed: str = "",
+        news: Callable[[], tuple[str, int, int] | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._signed, self.news = signed, news
         self.ledger, self.jobs, self.queue, self.check = ledger, ledger.jobs, queue, check
         # apart: while a model loads, everybody who asks for a price waits, and nobody else may have to
         self._readers = ThreadPoolExecutor(READERS, "reader")
@@ -88,7 +93,16 @@ class Desk:
         # drawn now: a job that is begun again after a crash must become the same video
         seeded = replace(request, seed=plan.settled.seed)
         known = visitor if _TOKEN.fullmatch(visitor) else ""
-        job = self.ledger.enter(seeded, known, model=plan.model, flops=plan.flops, revision=plan.revision)
+        mark = fingerprint(seeded, plan, self._signed)
+        twin = None
+        if request.seed is not None:
+            with suppress(RequestError):  # swept this moment
+                twin = self.ledger.twin(mark)
+        if twin is not None and known and twin.visitor == known:
+            return twin.id
+        job = self.ledger.enter(seeded, known, model=plan.model, flops=plan.flops, revision=plan.revision, mark=mark)
+        if twin is not None and self.jobs.inherit(job, twin.id):
+            return job  # the same was made before, for somebody else
         try:
             self._put(job)
         except Exception as error:
@@ -105,7 +119,7 @@ class Desk:
 
         def look() -> tuple[Plan, float | None]:
             plan = self.check(make())
-            pace = self.ledger.pace(plan.model)
+            pace = self.ledger.pace(plan.model, plan.flops)
             return plan, plan.flops / pace if pace else None
 
         return await self._in(self._checkers, look)
@@ -149,8 +163,9 @@ class Desk:
             try:
                 self._put(job)
             except Exception as error:
-                self.jobs.report(job, Status("failed", message=FAULT))
-                raise OutputError("the job could not be queued; try again in a moment") from error
+                why = OutputError("the job could not be queued; try again in a moment")
+                self.jobs.report(job, failed(Status(), why))
+                raise why from error
 
         await self.aside(put)
 
@@ -181,14 +196,7 @@ class Desk:
             os.utime(place)  # Gradio sweeps by age
             return place
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(source, place)
-        except FileExistsError:
-            pass  # somebody asked for it at the same moment
-        except OSError:  # another disk, or no links there
-            part = place.with_name(f".{threading.get_ident()}.{name}")
-            shutil.copyfile(source, part)
-            part.replace(place)
+        linked(source, place)
         return place
 
     async def picture(self, job: str, name: str) -> bytes | None:
@@ -201,9 +209,9 @@ class Desk:
         return await self.aside(read)
 
 
-def shown(error: BaseException) -> str:
+def fit_to_show(error: Exception) -> WanError:
     """What a visitor is told of an error: ours as it is, anything else without its words."""
     if isinstance(error, WanError):
-        return str(error)
+        return error
     log.error("a request failed", exc_info=error)
-    return FAULT
+    return FaultError()

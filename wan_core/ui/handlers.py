@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +16,18 @@ from wan_core.errors import MediaError, WanError
 from wan_core.plan import Plan
 from wan_core.studio.jobs import Status
 from wan_core.studio.provenance import verify
-from wan_core.studio.recipe import Engines, restore
+from wan_core.studio.recipe import Engines, recipe_in_address, restore
 from wan_core.types import Request
 from wan_core.ui import stage
-from wan_core.ui.desk import Desk, shown
+from wan_core.ui.desk import Desk, fit_to_show
 from wan_core.ui.inputs import flattened
 from wan_core.ui.sight import sight
+from wan_core.ui.told import told
 from wan_core.ui.words import language_of
 
 #: A tab's outputs, in order; the last is the id of the job that they show.
-FIELDS = ("view", "video", "stop", "again", "save", "onward", "reuse", "line", "job")
+FIELDS = ("view", "video", "stop", "again", "save", "onward", "refer", "reuse", "line", "how", "recipe", "job")
+NEWS = 1.0  # seconds between looks at a download
 Scene = tuple[Any, ...]
 T = TypeVar("T")
 
@@ -38,13 +40,13 @@ class Tab:
         mode: the tab's.
         build: makes a request from the tab's inputs.
         names: the inputs' names.
-        goes_on: whether the page has an Image tab to go on in.
+        onward: the tabs that a last frame can be taken to.
     """
 
     def __init__(
-        self, desk: Desk, mode: str, build: Callable[..., Request], names: list[str], goes_on: bool = False
+        self, desk: Desk, mode: str, build: Callable[..., Request], names: list[str], onward: Sequence[str] = ()
     ) -> None:
-        self.desk, self.mode, self.build, self.names, self.goes_on = desk, mode, build, names, goes_on
+        self.desk, self.mode, self.build, self.names, self.onward = desk, mode, build, names, onward
         self._shown: dict[str | None, object] = {}  # the stream that a visitor's stage belongs to
 
     def generate(self) -> Callable[..., Any]:
@@ -54,10 +56,14 @@ class Tab:
             *values, visitor, request = inputs
             language = language_of(request)
             yield _scene(stage.waiting(language, 0))
+            handed = asyncio.ensure_future(self.desk.submit(lambda: self.build(*values), visitor or ""))
             try:
-                job = await self.desk.submit(lambda: self.build(*values), visitor or "")
+                while not (await asyncio.wait({handed}, timeout=NEWS))[0]:
+                    if news := self.desk.news():
+                        yield _scene(stage.waiting(language, 0, news))
+                job = handed.result()
             except Exception as error:
-                yield _scene(stage.failed(language, shown(error)))
+                yield _scene(stage.failed(language, told(language, str(fit_to_show(error)))))
                 return
             async for scene in self._follow(job, request):
                 yield scene
@@ -70,7 +76,7 @@ class Tab:
         async def handler(job: str, request: gr.Request) -> AsyncIterator[Scene]:
             card = await self.desk.card(job)
             if card is None or card.mode != self.mode:
-                yield (gr.HTML(stage.empty(language_of(request))), *(gr.skip() for _ in FIELDS[1:]))
+                yield tuple(gr.skip() for _ in FIELDS)
                 return
             async for scene in self._follow(job, request):
                 yield scene
@@ -97,7 +103,7 @@ class Tab:
             except MediaError:
                 return ""  # what is missing is seen
             except Exception as error:
-                return stage.line(shown(error))
+                return stage.line(told(language_of(inputs[-1]), str(fit_to_show(error))))
             return stage.line(stage.plan_line(language_of(inputs[-1]), plan, seconds))
 
         return named(handler, self.names)
@@ -107,12 +113,14 @@ class Tab:
 
         async def handler(*inputs: Any) -> Any:
             picture = inputs[self.names.index("image")]
+            if not picture:
+                return gr.HTML(visible=False)
             try:
                 plan, _ = await self._priced(inputs[:-1])
-                seen = await self.desk.aside(sight, Path(picture), plan.settled)
+                seen = await self.desk.aside(sight, Path(picture), plan.settled, language_of(inputs[-1]))
             except (WanError, OSError):
-                return gr.Image(visible=False)  # what is wrong stands in the line of the plan, or on the stage
-            return gr.Image(seen, visible=True)
+                return gr.HTML(visible=False)  # what is wrong stands in the line of the plan, or on the stage
+            return gr.HTML(seen, visible=True)
 
         return named(handler, self.names)
 
@@ -136,7 +144,7 @@ class Tab:
                         picture = stage.data_uri(found) if found else None
                     yield await self._scene(job, status, ahead, picture, language)
         except WanError as error:  # swept meanwhile
-            yield _scene(stage.failed(language, shown(error)))
+            yield _scene(stage.failed(language, told(language, str(fit_to_show(error)))))
         finally:
             if self._shown.get(visitor) is stream:
                 del self._shown[visitor]
@@ -148,96 +156,72 @@ class Tab:
             case "stopped":
                 return _scene(stage.stopped(language), job, again=True)
             case "failed":
-                return _scene(stage.failed(language, status.message), job, again=True)
+                return _scene(stage.failed(language, told(language, status.message)), job, again=True)
             case "done":
-                path = str(await self.desk.hand_out(job))
-                return (gr.HTML(visible=False), gr.Video(value=path, visible=True), gr.Button(visible=False),
-                        gr.Button(visible=False), gr.DownloadButton(value=path, visible=True),
-                        gr.Button(visible=self.goes_on), gr.Button(visible=True), stage.line(status.message),
+                path = await self.desk.hand_out(job)
+                recipe, line = (await self.desk.aside(verify, path)).recipe, told(language, status.message)
+                return (gr.HTML(visible=False), gr.Video(value=str(path), visible=True), gr.Button(visible=False),
+                        gr.Button(visible=False), gr.DownloadButton(value=str(path), visible=True),
+                        gr.Button(visible="image" in self.onward), gr.Button(visible="reference" in self.onward),
+                        gr.Button(visible=True), stage.line(line), gr.Accordion(visible=True), recipe,
                         job)  # fmt: skip
         return _scene(stage.working(language, status, picture), job, busy=True)
 
 
-async def worded(work: Awaitable[T]) -> T:
-    """Let an error reach the page, or a program, in words that are fit to be shown."""
+async def worded(work: Awaitable[T], request: gr.Request) -> T:
+    """Let an error reach the page, as a note in the visitor's language."""
     try:
         return await work
     except Exception as error:
-        raise refused(error) from None
+        words = told(language_of(request), str(fit_to_show(error)))
+        raise gr.Error(html.escape(words), print_exception=False) from None
 
 
-def aimed(picture: Any, at: gr.SelectData) -> tuple[float, float]:
-    """A click on what the model sees, as a focal point: across and down, 0 to 1."""
-    height, width = picture.shape[:2]
-    return round(at.index[0] / width, 2), round(at.index[1] / height, 2)
+def aimed(at: gr.EventData) -> tuple[float, float]:
+    """Where the frame was dropped on what the model sees, as a focal point: across and down, 0 to 1."""
+    return round(float(at.x), 2), round(float(at.y), 2)
 
 
 def _scene(view: str, job: str = "", *, busy: bool = False, again: bool = False) -> Scene:
     """Everything but a finished video."""
     return (gr.HTML(view, visible=True), gr.Video(value=None, visible=False), gr.Button(visible=busy),
             gr.Button(visible=again), gr.DownloadButton(visible=False), gr.Button(visible=False),
-            gr.Button(visible=False), "", job)  # fmt: skip
+            gr.Button(visible=False), gr.Button(visible=False), "", gr.Accordion(visible=False), None,
+            job)  # fmt: skip
 
 
-def named(handler: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
+def named(handler: Callable[..., Any], names: list[str], required: tuple[str, ...] = ()) -> Callable[..., Any]:
     """Give a handler of any number of inputs a signature, which is where Gradio reads names from.
 
     Args:
         handler: takes the inputs in order and the visitor's ``gr.Request`` last.
         names: the inputs' names; they become the API's parameter names.
+        required: which of them may not be left out.
 
     Returns:
         The handler.
     """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(n, kind, default=None) for n in names]  # every field may be left out
+    open_ = {name: inspect.Parameter.empty if name in required else None for name in names}
+    parameters = [inspect.Parameter(name, kind, default=default) for name, default in open_.items()]
     parameters.append(inspect.Parameter("request", kind, default=None, annotation=gr.Request))
     handler.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     handler.__annotations__ = {"request": gr.Request}
     return handler
 
 
-# --- programs ---------------------------------------------------------------------------------
-
-
-def api_handler(desk: Desk, build: Callable[..., Request], names: list[str], doc: str) -> Callable[..., Any]:
-    """The same for programs: the job's id at once; the video, its seed and the id in the end."""
-
-    async def call(*inputs: Any) -> AsyncIterator[tuple[str | None, int | None, str]]:
-        *values, visitor = inputs
-        job = await worded(desk.submit(lambda: build(*values), visitor.session_hash or ""))
-        yield None, None, job
-        async with aclosing(desk.watch(job)) as statuses:
-            async for _ in statuses:
-                pass
-        yield *await result(desk, job), job
-
-    call.__doc__ = doc
-    return named(call, names)
-
-
-async def result(desk: Desk, job: str) -> tuple[str, int]:
-    """A finished job's video and seed; errors are fit to be shown."""
-    status, _ = await worded(desk.aside(desk.look, job))
-    if status.phase == "done":
-        return str(await worded(desk.hand_out(job))), status.seed
-    if status.phase == "failed":
-        raise gr.Error(html.escape(status.message), print_exception=False)
-    raise gr.Error("Stopped." if status.ended else "Not finished yet.", print_exception=False)
-
-
-async def progress(desk: Desk, job: str) -> dict[str, Any]:
-    """How far a job is: the fields of :class:`wan_core.studio.jobs.Status`, and how many come first."""
-    status, ahead = await worded(desk.aside(desk.look, job))
-    return asdict(status) | {"ahead": ahead}
-
-
-def refused(error: Exception) -> gr.Error:
-    """An error as programs get it."""
-    return gr.Error(html.escape(shown(error)), print_exception=False)
-
-
 # --- what a video says ------------------------------------------------------------------------
+
+
+def link_handler(mode: str, names: list[str]) -> Callable[[str], list[Any]]:
+    """Fill one tab's inputs from the recipe in the address, if it is this tab's."""
+
+    def fill(recipe: str) -> list[Any]:
+        wanted = recipe_in_address(recipe)
+        values = flattened(wanted) if wanted.get("mode") == mode else {}
+        return [values.get(name, gr.skip()) for name in names]
+
+    return fill
 
 
 def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[..., Any]:
@@ -252,58 +236,19 @@ def restore_handler(mode: str, names: list[str], engines: Engines) -> Callable[.
         A handler of an mp4's path, for the inputs and a line below them.
     """
 
-    def fill(file: str) -> tuple[Any, ...]:
+    def fill(file: str, request: gr.Request) -> tuple[Any, ...]:
+        def said(*sentences: str) -> gr.HTML:
+            language = language_of(request)
+            return gr.HTML(stage.line(" ".join(told(language, sentence) for sentence in sentences)), visible=True)
+
         nothing = [gr.skip()] * len(names)
         try:
             wanted, differs = restore(Path(file), engines)
         except Exception as error:
-            return *nothing, _told(shown(error))
+            return *nothing, said(str(fit_to_show(error)))
         if wanted["mode"] != mode:
-            return *nothing, _told(f"This video was made in the {wanted['mode'].capitalize()} tab; restore it there.")
+            return *nothing, said(f"This video was made in the {wanted['mode'].capitalize()} tab; restore it there.")
         values = flattened(wanted)
-        return *(values.get(name, gr.skip()) for name in names), _told(" ".join(["Restored.", *differs]))
+        return *(values.get(name, gr.skip()) for name in names), said("Restored.", *differs)
 
     return fill
-
-
-def _told(text: str) -> gr.HTML:
-    return gr.HTML(stage.line(text), visible=True)
-
-
-def restored(file: str | None, engines: Engines, names: Mapping[str, list[str]]) -> dict[str, Any]:
-    """A video's recipe for programs: the endpoint, its fields, and what would differ now.
-
-    Args:
-        file: the path of an mp4 that was made here.
-        engines: which model serves which mode.
-        names: the fields of every mode's endpoint.
-
-    Returns:
-        ``api_name``, ``fields`` to call it with, and ``differs``, a list of sentences.
-    """
-    try:
-        if not file:
-            raise MediaError("file", "nothing", "there is no video to look at", "give an mp4")
-        wanted, differs = restore(Path(file), engines)
-    except Exception as error:
-        raise refused(error) from None
-    mode = wanted.pop("mode")
-    fields = {k: v for k, v in flattened(wanted).items() if k in names.get(mode, ())}
-    return {"api_name": f"/{mode}_to_video", "fields": fields, "differs": differs}
-
-
-def statement(file: str | None) -> dict[str, Any]:
-    """Tell what a video says about its own making; nothing of it is proven.
-
-    Args:
-        file: the path of an mp4.
-
-    Returns:
-        The fields of :class:`wan_core.studio.provenance.Statement`.
-    """
-    try:
-        if not file:
-            raise MediaError("file", "nothing", "there is no video to look at", "give an mp4")
-        return asdict(verify(Path(file)))
-    except Exception as error:
-        raise refused(error) from None

@@ -9,8 +9,10 @@ import gradio as gr
 
 from wan_core.errors import MediaError
 from wan_core.framing import GRID, sizes
+from wan_core.plan import SAMPLERS
 from wan_core.specs import ModelSpec
 from wan_core.types import Request
+from wan_core.ui.sight import DRAG
 from wan_core.ui.words import label
 
 EXAMPLES = (
@@ -32,16 +34,16 @@ CONSENT = "Use a face or a voice only with the consent of the person it belongs 
 #: A number field shows 0 when it is empty, so "leave it to the model" needs a value of its own.
 LEFT_OPEN = {"width": 0, "height": 0, "flow_shift": 0, "seed": -1}
 QUALITIES = {"Draft": 0.5, "Standard": 1.0, "Fine": 2.0}
-PICTURES = ("reference", "reference_2", "reference_3")
-#: The API's order of parameters; every tab has some of them.
+PICTURES = ("reference", "reference_2", "reference_3", "reference_4")
+#: The order of a tab's fields; every tab has some of them.
 ORDER = (
     "prompt", "negative_prompt", "image", "last_image", "image_fit", "focal_x", "focal_y", *PICTURES, "audio",
-    "width", "height", "num_frames", "num_inference_steps", "guidance_scale", "guidance_scale_2",
-    "audio_guidance_scale", "image_guidance_scale", "flow_shift", "sampler", "seed",
+    "video", "mask", "width", "height", "num_frames", "num_inference_steps", "guidance_scale", "guidance_scale_2",
+    "audio_guidance_scale", "image_guidance_scale", "conditioning_scale", "flow_shift", "sampler", "seed",
 )  # fmt: skip
 
 
-def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
+def inputs(mode: str, spec: ModelSpec) -> tuple[dict[str, Any], gr.HTML | None]:
     """Lay out one tab's inputs.
 
     Args:
@@ -49,25 +51,27 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
         spec: the loaded model.
 
     Returns:
-        Widgets by field, in the API's order.
+        Widgets by field, in the API's order, and where it is shown what the model sees of a picture.
     """
     widgets: dict[str, Any] = {}
+    seen: gr.HTML | None = None
     if mode == "image":
-        widgets |= _frames(spec)
+        first, seen = _frames(spec)
+        widgets |= first
     elif mode == "reference":
         widgets |= _people(spec)
     prompt = gr.Textbox(
         value=EXAMPLES[0] if mode == "text" else "", label=label("Prompt"), lines=3, max_lines=8,
         placeholder=label("What happens in the video?"),
     )  # fmt: skip
-    if mode == "reference":
+    if mode == "reference" and "audio" in widgets:
         _cast([*(widgets[name] for name in PICTURES if name in widgets), widgets["audio"], prompt])
-    else:
+    elif mode != "reference":
         _chips(prompt, EXAMPLES if mode == "text" else MOTIONS)
     quality = gr.Radio([(label(name), name) for name in QUALITIES], value="Standard", label=label("Quality"))
     # with a voice, the video lasts as long
     frames = gr.Slider(
-        1, spec.max_frames, spec.recipe.frames, step=4, label=label("Length in frames"), visible=mode != "reference"
+        1, spec.max_frames, spec.recipe.frames, step=4, label=label("Length in frames"), visible="audio" not in widgets
     )
     shape = None if spec.fixed_size else gr.Dropdown(_shapes(mode, spec), value=None, label=label("Shape"))
     widgets |= {"prompt": prompt, "num_frames": frames} | _advanced(mode, spec)
@@ -80,7 +84,7 @@ def inputs(mode: str, spec: ModelSpec) -> dict[str, Any]:
         lambda q: max(1, round(spec.recipe.steps * QUALITIES[q])), quality, widgets["num_inference_steps"],
         api_visibility="private", queue=False,
     )  # fmt: skip
-    return {name: widgets[name] for name in ORDER if name in widgets}
+    return {name: widgets[name] for name in ORDER if name in widgets}, seen
 
 
 def _shapes(mode: str, spec: ModelSpec) -> list[tuple[str, str]]:
@@ -93,9 +97,10 @@ def _shapes(mode: str, spec: ModelSpec) -> list[tuple[str, str]]:
     return own + [(f"{name} · {size}", size) for name, size in some.items()]
 
 
-def _frames(spec: ModelSpec) -> dict[str, Any]:
-    """A first frame, how it fits, and a last frame where the model takes one."""
-    image = _picture(label("First frame"), 220)
+def _frames(spec: ModelSpec) -> tuple[dict[str, Any], gr.HTML]:
+    """A first frame, how it fits and what is seen of it, and a last frame where the model takes one."""
+    image = picture(label("First frame"), 220)
+    seen = gr.HTML(visible=False, js_on_load=DRAG)
     fit = gr.Radio([(label("Crop to fill"), "crop"), (label("Pad on white"), "pad")], value="crop", label=label("Fit"))
     with gr.Row() as focus:
         across = gr.Slider(0, 1, 0.5, step=0.05, label=label("Focus, across"))
@@ -104,17 +109,25 @@ def _frames(spec: ModelSpec) -> dict[str, Any]:
     widgets = {"image": image, "image_fit": fit, "focal_x": across, "focal_y": down}
     if "last_image" in spec.modes:
         with gr.Accordion(label("Last frame"), open=False):
-            widgets["last_image"] = _picture(label("Last frame"), 180)
-    return widgets
+            widgets["last_image"] = picture(label("Last frame"), 180)
+    return widgets, seen
 
 
 def _people(spec: ModelSpec) -> dict[str, Any]:
-    """Reference pictures and a voice."""
+    """Reference pictures, and a voice or a video where the model takes one."""
     gr.Markdown(label(CONSENT), elem_classes="consent")
     with gr.Row():
-        labels = ("Who or what", "And", "And")[: spec.references[1]]
-        widgets: dict[str, Any] = {n: _picture(label(word), 150) for n, word in zip(PICTURES, labels, strict=False)}
-    return widgets | {"audio": _voice()}
+        labels = ("Who or what", *["And"] * 3)[: spec.references[1]]
+        widgets: dict[str, Any] = {n: picture(label(word), 150) for n, word in zip(PICTURES, labels, strict=False)}
+    if "sound" in spec.modes:
+        widgets["audio"] = voice(label("Voice"))
+    if "video" in spec.modes:
+        with gr.Accordion(label("A video to follow or to change"), open=False):
+            widgets["video"] = clip(label("Video"))
+            widgets["mask"] = gr.File(label=label("Mask: white is changed, black is kept"), height=90)
+            ways = [(label("Crop to fill"), "crop"), (label("Pad, and paint around it"), "pad")]
+            widgets["image_fit"] = gr.Radio(ways, value="crop", label=label("Fit"))
+    return widgets
 
 
 def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
@@ -133,6 +146,9 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
         ):
             if mode == "reference" and value != 1:
                 widgets[name] = gr.Slider(1, 12, value, step=0.1, label=label(word))
+        if mode == "reference" and "video" in spec.modes:
+            word = label("How closely video and pictures are followed")
+            widgets["conditioning_scale"] = gr.Slider(0, 2, 1.0, step=0.05, label=word)
         widgets["seed"] = gr.Number(value=LEFT_OPEN["seed"], label=label("Seed (-1: a new one)"), precision=0)
         widgets["negative_prompt"] = gr.Textbox(value=recipe.negative, label=label("Negative prompt"), lines=2)
         with gr.Row(visible=not spec.fixed_size):
@@ -141,25 +157,37 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
             for name, side in zip(("width", "height"), recipe.size, strict=True):
                 word = label(name.capitalize() + hint)
                 widgets[name] = gr.Number(value=0 if follow else side, label=word, precision=0)
-        widgets["sampler"] = gr.Radio(["unipc", "euler"], value="unipc", label=label("Sampler"))
+        widgets["sampler"] = gr.Radio(list(SAMPLERS), value=recipe.sampler, label=label("Sampler"))
         widgets["flow_shift"] = gr.Number(value=LEFT_OPEN["flow_shift"], label=label("Flow shift (0: the model's own)"))
     return widgets
 
 
-def _picture(name: str, height: int) -> gr.Image:
+def picture(name: str, height: int | None = None, visible: bool = True) -> gr.Image:
     """An image input that hands over the uploaded file as it is, to be checked by the core.
 
     Gradio's own preprocessing decodes the file and fails without words. The method is replaced on
     the instance: for a subclass Gradio would write a stub file beside this one.
+
+    Args:
+        name: its label.
+        height: pixels.
+        visible: for people; else only programs reach it.
     """
-    widget = gr.Image(label=name, type="filepath", sources=["upload", "clipboard"], height=height)
+    widget = gr.Image(label=name, type="filepath", sources=["upload", "clipboard"], height=height, visible=visible)
     widget.preprocess = lambda payload: None if payload is None else payload.path
     return widget
 
 
-def _voice() -> gr.Audio:
-    """A sound input, from a file or the microphone, handed over as :func:`_picture` hands pictures."""
-    widget = gr.Audio(label=label("Voice"), type="filepath", sources=["upload", "microphone"])
+def voice(name: str, visible: bool = True) -> gr.Audio:
+    """A sound input, from a file or the microphone, handed over as :func:`picture` hands pictures."""
+    widget = gr.Audio(label=name, type="filepath", sources=["upload", "microphone"], visible=visible)
+    widget.preprocess = lambda payload: None if payload is None else payload.path
+    return widget
+
+
+def clip(name: str, visible: bool = True) -> gr.Video:
+    """A video input, handed over as :func:`picture` hands pictures."""
+    widget = gr.Video(label=name, sources=["upload"], visible=visible)
     widget.preprocess = lambda payload: None if payload is None else payload.path
     return widget
 
@@ -188,28 +216,34 @@ def flattened(fields: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def closed(fields: dict[str, Any]) -> dict[str, Any]:
+    """A tab's values, None for what its widgets leave open; with a voice, the hidden length is."""
+    values = {k: None if v == LEFT_OPEN.get(k, object()) else v for k, v in fields.items()}
+    return values | {"num_frames": None} if values.get("audio") else values
+
+
 def request_of(mode: str, fields: dict[str, Any]) -> Request:
-    """A tab's values as a request; what was left open stays open.
+    """A tab's or an endpoint's values as a request.
 
     Args:
         mode: the tab's.
-        fields: values by field.
+        fields: values by field; None leaves one open.
 
     Raises:
         MediaError: the tab's picture or sound is missing.
     """
-    pictures = tuple(p for p in (fields.pop(name, None) for name in PICTURES) if p)
+    fields = dict(fields)
+    pictures = tuple(fields.pop("reference_images", None) or ())
+    pictures += tuple(p for p in (fields.pop(name, None) for name in PICTURES) if p)
     x, y = fields.pop("focal_x", None), fields.pop("focal_y", None)
     if mode == "image" and not fields["image"]:
         raise MediaError("image", "nothing", "the Image tab needs a first frame", "drop a picture on it")
-    if mode == "reference" and not (pictures or fields["audio"]):
-        raise MediaError("references", "nothing", "the Reference tab needs a picture or a voice", "give one")
-    if mode == "reference" and fields["audio"]:
-        fields.pop("num_frames", None)
-    given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None and v != LEFT_OPEN.get(k)}
+    if mode == "reference" and not (pictures or fields.get("audio") or fields.get("video")):
+        raise MediaError("reference_images", "nothing", "the Reference tab needs a picture or a voice", "give one")
+    given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     if pictures:
-        given["references"] = pictures
-    if x is not None and y is not None:
-        given["focal_point"] = (x, y)
+        given["reference_images"] = pictures
+    if (x, y) != (None, None):
+        given["focal_point"] = (0.5 if x is None else x, 0.5 if y is None else y)
     given.setdefault("prompt", "")
     return Request(**given)

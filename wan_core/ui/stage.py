@@ -7,6 +7,7 @@ import html
 
 from wan_core.plan import Plan
 from wan_core.studio.jobs import Status
+from wan_core.ui.told import told
 from wan_core.ui.words import say
 
 MUCH = 1e9  # bytes that are worth a word
@@ -18,9 +19,14 @@ def empty(language: str) -> str:
     return _quiet(say(language, "Your video appears here"))
 
 
-def waiting(language: str, ahead: int) -> str:
-    """In the queue, behind so many others."""
+def waiting(language: str, ahead: int, news: tuple[str, int, int] | None = None) -> str:
+    """In the queue, behind so many others; or behind a download, of which so many bytes of so many are here."""
     place = f"<br>{say(language, '{count} before yours', count=ahead)}" if ahead else ""
+    if news:
+        model, done, total = news
+        words = "{model} is being downloaded: {done} of {total} GB"
+        sizes = {"done": f"{done / 1e9:.1f}", "total": f"{total / 1e9:.1f}"}
+        place += f"<br>{html.escape(say(language, words, model=model, **sizes))}"
     return _quiet(say(language, "Waiting for the model …") + place)
 
 
@@ -56,7 +62,7 @@ def working(language: str, status: Status, picture: str | None) -> str:
 
 
 def plan_line(language: str, plan: Plan, seconds: float | None) -> str:
-    """What will be made, how long that takes here if that is known, and memory if it is much."""
+    """What will be made, how long that takes here if known, memory if it is much, what waits for want of it."""
     settled = plan.settled
     length = say(
         language, "{seconds} s ({frames} frames, {fps} a second)", frames=settled.num_frames, fps=settled.fps,
@@ -70,6 +76,8 @@ def plan_line(language: str, plan: Plan, seconds: float | None) -> str:
         parts.append(say(language, "takes about {seconds} s here", seconds=max(1, round(seconds))))
     if plan.peak > MUCH:
         parts.append(say(language, "{gigabytes} GB of memory", gigabytes=f"{plan.peak / 1e9:.1f}"))
+    if plan.placement:
+        parts.append(told(language, plan.placement))
     return " · ".join(parts)
 
 

@@ -1,7 +1,7 @@
 """The interface's words in English, Japanese and Chinese; the English one is the key.
 
 Widgets are translated in the browser, by its language; what the server writes, by the language that
-the browser says it prefers. Errors name fields and values and stay in English.
+the browser says it prefers. What the core says, errors above all, is translated in ``told.py``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ WORDS = {
     "Pad on white": ("白で余白", "白边补齐"),
     "Focus, across": ("焦点（横）", "焦点（横向）"),
     "Focus, down": ("焦点（縦）", "焦点（纵向）"),
-    "What the model sees: click on what matters": (
-        "モデルに見える範囲（大事な所をクリック）",
-        "模型看到的部分（点击重点处）",
-    ),
     "Who or what": ("誰・何", "人物或物体"),
     "And": ("さらに", "还有"),
     "Voice": ("音声", "声音"),
+    "Model": ("モデル", "模型"),
+    "{model} is being downloaded: {done} of {total} GB": (
+        "{model}をダウンロードしています：{total} GB中{done} GB", "正在下载 {model}：{done} / {total} GB",
+    ),
     "Advanced": ("詳細設定", "高级"),
     "Steps": ("ステップ数", "步数"),
     "Guidance (1 is off)": ("ガイダンス（1で無効）", "引导（1 为关闭）"),
@@ -62,10 +62,25 @@ WORDS = {
     "Try again": ("もう一度", "重试"),
     "Download": ("ダウンロード", "下载"),
     "Go on from the last frame": ("最後のフレームから続ける", "从最后一帧继续"),
+    "Last frame as a reference": ("最後のフレームを参照に使う", "将最后一帧用作参考"),
+    "Recipe": ("レシピ", "配方"),
+    "Use from a program": ("プログラムから使う", "在程序中使用"),
+    "Language": ("言語", "语言"),
+    "Code": ("コード", "代码"),
+    "A video to follow or to change": ("参考にする、または変更する動画", "要跟随或修改的视频"),
+    "Video": ("動画", "视频"),
+    "Mask: white is changed, black is kept": ("マスク（白は変更、黒はそのまま）", "蒙版（白色改变，黑色保留）"),
+    "Pad, and paint around it": ("全体を入れて周りを描く", "完整放入并绘制四周"),
+    "How closely video and pictures are followed": ("動画と画像への忠実度", "对视频和图片的遵循程度"),
     "Keep this seed": ("このシードを使う", "沿用此种子"),
     "Restore from a video …": ("動画から設定を復元 …", "从视频恢复设置 …"),
     "Result": ("結果", "结果"),
     # what the server writes
+    "What the model sees": ("モデルに見える画像", "模型看到的画面"),
+    "What the model sees: drag the frame to what matters": (
+        "モデルに見える範囲（枠を大事な所へドラッグ）",
+        "模型看到的范围（把框拖到重点处）",
+    ),
     "Your video appears here": ("ここに動画が表示されます", "视频会显示在这里"),
     "Waiting for the model …": ("順番を待っています …", "正在排队 …"),
     "{count} before yours": ("この前に{count}件", "前面还有 {count} 个"),
@@ -87,6 +102,11 @@ WORDS = {
     "Made by {engine}: {first} does not serve this tab": (
         "{engine}が作ります（{first}はこのタブに対応していません）",
         "由 {engine} 生成（{first} 不支持此标签页）",
+    ),
+    "{loaded} does not serve this tab; these do: {able}; set WAN_MODEL to the folder of one, or of several "
+    "with commas between them": (
+        "{loaded}はこのタブに対応していません。対応するモデル：{able}。WAN_MODELにそのフォルダを指定してください（カンマ区切りで複数可）。",
+        "{loaded} 不支持此标签页；支持的模型：{able}。请将 WAN_MODEL 设为其文件夹（可用逗号分隔多个）。",
     ),
     "{gigabytes} GB of memory": ("メモリ{gigabytes} GB", "内存 {gigabytes} GB"),
     "Your videos": ("作った動画", "你的视频"),
