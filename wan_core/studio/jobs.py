@@ -34,7 +34,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from wan_core.errors import MediaError, OutputError, RequestError
+from wan_core.errors import Cancelled, EarlyError, MediaError, OutputError, RequestError, WanError
 from wan_core.types import Request, asdict_shallow
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,9 @@ log = logging.getLogger(__name__)
 VERSION = 1
 ENDED = ("done", "failed", "stopped")
 DAMAGED = "What was known of this video can no longer be read; make it again."
-_MEDIA = ("image", "last_image", "audio", "references")
+_FILES = ("image", "last_image", "audio", "video", "mask")
+_MEDIA = (*_FILES, "reference_images")
+_MEDIA_STEMS = ("image", "last_image", "audio", "given-", "mask", "reference-")  # the names that their copies get
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -58,6 +60,7 @@ class Status:
         seconds_left: an estimate once denoising is under way, or None.
         previews: how many pictures there have been; the last one is in preview.webp.
         message: why it failed, or a line on what was made.
+        error: the same for programs, see :meth:`wan_core.errors.WanError.details`; None if it has not failed.
         seed: of the noise, once the job is done.
         seconds: that making it took.
         tries: how often work on it began.
@@ -70,6 +73,7 @@ class Status:
     seconds_left: float | None = None
     previews: int = 0
     message: str = ""
+    error: dict[str, Any] | None = None
     seed: int = 0
     seconds: float = 0.0
     tries: int = 0
@@ -94,6 +98,7 @@ class Card:
         model: the name of what makes it.
         flops: what it costs; 0 where that is not known.
         revision: the model's weights.
+        mark: what it shares with requests that its video answers too, see ``recipe.fingerprint``.
     """
 
     id: str
@@ -105,6 +110,13 @@ class Card:
     model: str
     flops: float
     revision: str = ""
+    mark: str = ""
+
+
+def failed(status: Status, why: WanError) -> Status:
+    """A status that says why there is no video."""
+    phase = "stopped" if isinstance(why, Cancelled) else "failed"
+    return replace(status, phase=phase, message=str(why), error=why.details(), seconds_left=None)
 
 
 def is_id(name: str) -> bool:
@@ -139,7 +151,7 @@ class Jobs:
             request: what to make; pictures and sound are copied into the folder.
             visitor: whose it is.
             rank: its place among others; None puts it behind those that are there.
-            facts: of its card: ``model``, ``flops`` and ``revision``.
+            facts: of its card: ``model``, ``flops``, ``revision`` and ``mark``.
 
         Returns:
             The job's id.
@@ -211,7 +223,7 @@ class Jobs:
             return Status()
         except (OSError, ValueError, TypeError) as error:
             log.warning("job %s: its status cannot be read (%s)", job, error)
-            return Status("failed", message=DAMAGED)
+            return failed(Status(), OutputError(DAMAGED))
 
     def report(self, job: str, status: Status) -> None:
         """Write how far a job is; readers see the old status or the new one, never half of it."""
@@ -230,7 +242,7 @@ class Jobs:
         with suppress(Timeout), self.claim(job):  # nobody is at it yet, so it ends here
             status = self.status(job)
             if not status.ended:
-                self.report(job, replace(status, phase="stopped", message="stopped before it began"))
+                self.report(job, failed(status, Cancelled("stopped before it began")))
 
     def cancelled(self, job: str) -> Callable[[], bool]:
         """A check of whether somebody wants a job stopped."""
@@ -250,7 +262,36 @@ class Jobs:
                 (self.folder(job) / "cancel").unlink(missing_ok=True)
                 self.report(job, Status())
         except Timeout as error:
-            raise RequestError("job", job, "is only just ending", "try again in a moment") from error
+            raise EarlyError("job", job, "is only just ending", "try again in a moment") from error
+
+    def inherit(self, job: str, twin: str) -> bool:
+        """End a new job with the video that another one of the same mark has made.
+
+        Args:
+            job: nobody has begun it.
+            twin: a finished job.
+
+        Returns:
+            Whether it could be done; if not, the job is still to be made.
+        """
+        here = self.folder(job)
+        try:
+            there, status = self.folder(twin), self.status(twin)
+            linked(there / "video.mp4", here / "video.mp4")
+            for name in ("poster.webp", "last.png"):  # a job can do without
+                if (there / name).exists():
+                    linked(there / name, here / name)
+            # tries of 0: how long it took says nothing about this machine once more
+            self.report(job, replace(status, tries=0, previews=0))
+        except (OSError, RequestError) as error:  # swept this moment: it is made anew
+            log.info("job %s: no video of another (%s)", job, error)
+            for name in ("video.mp4", "poster.webp", "last.png"):
+                (here / name).unlink(missing_ok=True)
+            return False
+        for path in here.iterdir():  # nobody will look at what came with it
+            if path.stem.startswith(_MEDIA_STEMS):
+                path.unlink(missing_ok=True)
+        return True
 
     # --- finished latents -----------------------------------------------------------------------
 
@@ -302,15 +343,31 @@ def replaced(path: Path, content: bytes, *, lasting: bool = False) -> None:
         part.unlink(missing_ok=True)
 
 
+def linked(source: Path, place: Path) -> None:
+    """One file in two places; a copy where there are no links, or on another disk.
+
+    Raises:
+        OSError: there is no room, or no such file.
+    """
+    try:
+        os.link(source, place)
+    except FileExistsError:
+        pass  # somebody was there at the same moment
+    except OSError:
+        part = place.with_name(f".{threading.get_ident()}.{place.name}")
+        shutil.copyfile(source, part)
+        part.replace(place)
+
+
 def _copied(request: Request, folder: Path) -> dict[str, Any]:
     """A request's fields as JSON, with its files copied into the folder under names of ours."""
     given = {k: v for k, v in asdict_shallow(request).items() if v is not None}
-    for name in ("image", "last_image", "audio"):
-        if name in given:
-            given[name] = _copy(given[name], folder, name)
-    pictures = given.pop("references", ())
+    for name in _FILES:
+        if name in given:  # video.mp4 is what is made
+            given[name] = _copy(given[name], folder, "given-video" if name == "video" else name)
+    pictures = given.pop("reference_images", ())
     if pictures:
-        given["references"] = [_copy(p, folder, f"reference-{i}") for i, p in enumerate(pictures)]
+        given["reference_images"] = [_copy(p, folder, f"reference-{i}") for i, p in enumerate(pictures)]
     return given
 
 

@@ -8,6 +8,7 @@ in between, and yet nobody waits for ever behind newcomers: their ranks are mome
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from wan_core.errors import RequestError
+from wan_core.errors import BusyError, RequestError
 from wan_core.studio.jobs import Card, Jobs, is_id
 from wan_core.types import Request
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 SLICE = 600.0  # seconds between the ranks of one visitor's jobs
 MOST, MOST_OF_ONE = 500, 50  # jobs that wait, in all and of one visitor
 FRESH = 1.0  # seconds for which a count of what waits is good enough
-RECENT = 9  # jobs that tell how fast a machine is
+RECENT, NEAREST = 30, 5  # jobs that tell how fast a machine is: looked at, and believed
 
 
 class Ledger:
@@ -54,7 +55,7 @@ class Ledger:
             The job's id.
 
         Raises:
-            RequestError: too much is waiting already.
+            BusyError: too much is waiting already.
             MediaError: a picture or the sound cannot be copied.
             OutputError: there is no room.
         """
@@ -63,7 +64,7 @@ class Ledger:
             own = [card.rank for card in waiting if card.visitor == visitor]
             for count, most in ((len(waiting), MOST), (len(own), MOST_OF_ONE)):
                 if count >= most:
-                    raise RequestError("queue", f"{count} videos", f"at most {most} may wait", "try again later")
+                    raise BusyError("queue", f"{count} videos", f"at most {most} may wait", "try again later")
             rank = max(time.time(), max(own) + SLICE if own else 0.0)
             return self.jobs.create(request, visitor, rank, **facts)
 
@@ -117,17 +118,37 @@ class Ledger:
                 break
         return found
 
-    def pace(self, model: str) -> float | None:
-        """FLOPs a second of a model's last jobs on this machine, their median; None before the first."""
-        paces: list[float] = []
+    def twin(self, mark: str) -> Card | None:
+        """The last finished job of a mark, whoever's it is; None if there is none."""
+        for card in reversed(self.cards()) if mark else ():
+            if card.mark == mark and self._has_ended(card.id) and self.jobs.status(card.id).phase == "done":
+                return card
+        return None
+
+    def pace(self, model: str, flops: float) -> float | None:
+        """FLOPs a second that this machine makes of a job, by its last ones of about that size.
+
+        Size matters: a short job spends most of its time on what does not grow with it.
+
+        Args:
+            model: what makes it.
+            flops: what it costs.
+
+        Returns:
+            The median of those nearest in size; None before the first.
+        """
+        known: list[tuple[float, float]] = []
+        if flops <= 0:  # not known
+            return None
         for card in reversed(self.cards()):
             if card.model == model and card.flops and self._has_ended(card.id):
                 status = self.jobs.status(card.id)
                 if status.phase == "done" and status.tries == 1 and status.seconds:
-                    paces.append(card.flops / status.seconds)
-            if len(paces) == RECENT:
+                    known.append((abs(math.log(card.flops / flops)), card.flops / status.seconds))
+            if len(known) == RECENT:
                 break
-        return statistics.median(paces) if paces else None
+        nearest = [pace for _, pace in sorted(known)[:NEAREST]]
+        return statistics.median(nearest) if nearest else None
 
     def sweep(self, days: float, gigabytes: float) -> None:
         """Remove ended jobs that are too old, and the oldest of them while there is too much.
@@ -136,8 +157,9 @@ class Ledger:
             days: the age at which a job goes.
             gigabytes: what all jobs together may take.
         """
-        cards = self.cards()
-        sizes = {card.id: _size(self.jobs.root / card.id) for card in cards}
+        cards, counted = self.cards(), set()
+        # the newest first: a file that several jobs share goes with the last of them
+        sizes = {card.id: _size(self.jobs.root / card.id, counted) for card in reversed(cards)}
         total, oldest = sum(sizes.values()), time.time() - days * 86400
         for card in cards:
             too_old, too_much = card.created < oldest, total > gigabytes * 1e9
@@ -159,11 +181,15 @@ class Ledger:
         return False
 
 
-def _size(folder: Path) -> int:
+def _size(folder: Path, counted: set[tuple[int, int]]) -> int:
+    """Bytes of the files in a folder that were not counted yet."""
     total = 0
     for path in folder.glob("*"):
         try:
-            total += path.stat().st_size
+            known = path.stat()
         except OSError:  # renamed this moment
             continue
+        if (known.st_dev, known.st_ino) not in counted:
+            counted.add((known.st_dev, known.st_ino))
+            total += known.st_size
     return total

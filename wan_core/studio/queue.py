@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 
 from filelock import FileLock, Timeout
 from huey import MemoryHuey, SqliteHuey
 from huey.api import Huey, TaskWrapper
 from huey.consumer import Consumer
 
-from wan_core.errors import RequestError, WanError
+from wan_core.errors import DeviceError, FaultError, RequestError, WanError
+from wan_core.studio.jobs import failed
 from wan_core.studio.ledger import Ledger
-from wan_core.studio.work import FAULT
 
 log = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds between looks at an empty queue, or at whether another server has gone
 SWEEP_EVERY = 3600.0
+BEHIND = 5  # how far the worker stands behind the threads that answer, in Unix's niceness
 INTERRUPTED = "The server was restarted in the middle of this; try again."
 
 
@@ -77,17 +80,19 @@ class Queue:
 
     def _run(self, job: str) -> None:
         """Carry a job out; if that could not even begin, or its process is gone, the job says so."""
+        if not self.immediate:
+            _stand_back()
         try:
             self._carry_out(job)
         except Exception as error:
             log.error("job %s broke off", job, exc_info=error)
-            self._fail(job, str(error) if isinstance(error, WanError) else FAULT)
+            self._fail(job, error if isinstance(error, WanError) else FaultError())
 
-    def _fail(self, job: str, message: str) -> None:
+    def _fail(self, job: str, why: WanError) -> None:
         try:
             status = self.jobs.status(job)
             if not status.ended:
-                self.jobs.report(job, replace(status, phase="failed", message=message, seconds_left=None))
+                self.jobs.report(job, failed(status, why))
         except (OSError, RequestError) as error:
             log.error("job %s: its end could not be written", job, exc_info=error)
 
@@ -102,7 +107,7 @@ class Queue:
         left = self.ledger.unfinished()
         if self.immediate:
             for card in left:  # the visitors who lent their GPU time are gone
-                self._fail(card.id, INTERRUPTED)
+                self._fail(card.id, DeviceError(INTERRUPTED))
             return
         huey.storage.flush_queue()  # a task that a worker has taken is gone, one in the queue is here twice
         for card in left:
@@ -120,6 +125,17 @@ class Queue:
         while True:
             time.sleep(SWEEP_EVERY)
             self._sweep()
+
+
+def _stand_back() -> None:
+    """Let threads that answer visitors go before this one, which keeps all cores busy for minutes.
+
+    On Linux every thread has a niceness of its own, and those that torch starts from it inherit it.
+    """
+    if sys.platform == "linux":
+        own = threading.get_native_id()
+        with suppress(OSError):  # it only answers a little later then
+            os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), BEHIND))
 
 
 class _Quiet(Consumer):

@@ -6,19 +6,23 @@ made, and what made it. Pictures and sounds are not in it.
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from wan_core import __version__
-from wan_core.errors import MediaError
+from wan_core.errors import MediaError, RequestError
+from wan_core.plan import Plan
 from wan_core.specs import ModelSpec
 from wan_core.studio.provenance import verify
-from wan_core.types import Started
+from wan_core.types import Request, Started
 
 VERSION = 1
-_MEDIA = {"image": "the first frame", "reference": "the reference pictures and the voice"}
+_MEDIA = {"image": "the first frame", "reference": "the reference pictures, the voice and the video"}
 #: What a recipe says beyond a request's fields.
 _FACTS = {"version", "application", "model", "revision", "backend", "fps", "mode"}
 Engines = Mapping[str, ModelSpec | None]
@@ -44,8 +48,8 @@ def _point(value: object) -> bool:
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "prompt": _text, "negative_prompt": _text, "width": _whole, "height": _whole, "num_frames": _whole,
     "num_inference_steps": _whole, "guidance_scale": _number, "guidance_scale_2": _number,
-    "audio_guidance_scale": _number, "image_guidance_scale": _number, "flow_shift": _number, "sampler": _text,
-    "seed": _whole, "image_fit": _text, "focal_point": _point,
+    "audio_guidance_scale": _number, "image_guidance_scale": _number, "conditioning_scale": _number,
+    "flow_shift": _number, "sampler": _text, "seed": _whole, "image_fit": _text, "focal_point": _point,
 }  # fmt: skip
 
 
@@ -53,6 +57,62 @@ def recipe_of(started: Started) -> dict[str, Any]:
     """The recipe of a video that is being made."""
     made_with = {"model": started.model, "revision": started.revision, "backend": started.backend}
     return {"version": VERSION, "application": __version__} | made_with | started.settled.as_json()
+
+
+def fingerprint(request: Request, plan: Plan, signed: str = "") -> str:
+    """What two requests share exactly if one video answers both: choices, weights, backend, and files.
+
+    Args:
+        request: with its seed given; its pictures and sound are paths.
+        plan: what it comes to.
+        signed: who signs the video.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    made_with = [VERSION, __version__, signed, plan.model, plan.revision, plan.backend, plan.settled.as_json()]
+    mark = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
+    media = (request.image, request.last_image, request.audio, request.video, request.mask)
+    for source in (*media, *request.reference_images):
+        content = b"" if source is None else Path(source).read_bytes()
+        mark.update(len(content).to_bytes(8, "big") + content)
+    return mark.hexdigest()
+
+
+def asked(recipe: Any) -> dict[str, Any]:
+    """A recipe that somebody hands in, as a request's fields; whether their values fit is settled later.
+
+    Args:
+        recipe: what was handed in.
+
+    Returns:
+        Fields of a :class:`Request`, none of them media.
+
+    Raises:
+        RequestError: it is no object, or has a field that nobody knows.
+    """
+    if not isinstance(recipe, dict):
+        raise RequestError("recipe", recipe, "must be a JSON object", 'try {"prompt": "a red ball"}')
+    known = {*_KINDS, "duration_seconds"}
+    for name in recipe.keys() - known - _FACTS:
+        near = difflib.get_close_matches(str(name), known, 1)
+        raise RequestError(str(name)[:40], recipe[name], "is no field of a recipe", f"try {near[0]}" if near else "")
+    fields = {k: v for k, v in recipe.items() if k in known and v is not None}
+    return {"prompt": ""} | fields
+
+
+def recipe_in_address(text: str) -> dict[str, Any]:
+    """A recipe in an address, as a request's fields and ``mode``; {} where there is none that can be read.
+
+    Args:
+        text: JSON; it may come from anybody.
+    """
+    try:
+        recipe = json.loads(text)
+        known = asked(recipe)
+    except (ValueError, RequestError):
+        return {}
+    return {k: v for k, v in known.items() if _KINDS.get(k, _number)(v)} | {"mode": str(recipe.get("mode", "text"))}
 
 
 def restore(path: Path, engines: Engines) -> tuple[dict[str, Any], list[str]]:

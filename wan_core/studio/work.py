@@ -16,13 +16,12 @@ import numpy as np
 from filelock import Timeout
 from PIL import Image
 
-from wan_core.errors import Cancelled, RequestError, WanError
-from wan_core.studio.jobs import Jobs, Status, replaced
+from wan_core.errors import Cancelled, DeviceError, FaultError, OutputError, RequestError, WanError
+from wan_core.studio.jobs import Jobs, Status, failed, replaced
 from wan_core.types import CancelCheck, Denoised, Done, Event, Frames, Kept, Preview, Progress, Request
 
 log = logging.getLogger(__name__)
 
-FAULT = "Something went wrong here, not with what you asked for. Please try again."
 NO_ROOM = "There is no room left to write this video; free some space and try again."
 TOO_MUCH = "Work on this broke off {tries} times, probably for want of memory; ask for less, or for fewer frames."
 TRIES = 3
@@ -56,23 +55,20 @@ def carry_out(jobs: Jobs, job: str, produce: Produce) -> None:
             return
         bench = _Bench(jobs, job, Status(phase="encode", of=1, tries=status.tries + 1))
         if status.tries >= TRIES:  # it took the server down with it, and would again
-            bench.end("failed", TOO_MUCH.format(tries=status.tries))
+            bench.fail(DeviceError(TOO_MUCH.format(tries=status.tries)))
             return
         try:
             bench.report()
-            phase, message = bench.work(produce)
-        except Cancelled as error:
-            phase, message = "stopped", str(error)
+            line = bench.work(produce)
         except WanError as error:
-            phase, message = "failed", str(error)
-        except OSError as error:
-            log.error("job %s failed", job, exc_info=error)
-            phase, message = "failed", NO_ROOM if error.errno in _FULL else FAULT
+            bench.fail(error)
         except Exception as error:
             log.error("job %s failed", job, exc_info=error)
-            phase, message = "failed", FAULT
-        if bench.end(phase, message) and phase == "done":
-            jobs.drop_latents(job)
+            full = isinstance(error, OSError) and error.errno in _FULL
+            bench.fail(OutputError(NO_ROOM) if full else FaultError())
+        else:
+            if bench.end(replace(bench.status, phase="done", message=line, seconds_left=None)):
+                jobs.drop_latents(job)
 
 
 class _Bench:
@@ -88,9 +84,13 @@ class _Bench:
     def report(self) -> None:
         self.jobs.report(self.job, self.status)
 
-    def end(self, phase: str, message: str) -> bool:
+    def fail(self, error: WanError) -> None:
+        """Write why there is no video."""
+        self.end(failed(self.status, error))
+
+    def end(self, status: Status) -> bool:
         """Write how it ended; if even that finds no room, the preview makes some."""
-        self.status = replace(self.status, phase=phase, message=message, seconds_left=None)
+        self.status = status
         for last in (False, True):
             try:
                 self.report()
@@ -102,8 +102,8 @@ class _Bench:
                 return True
         return False
 
-    def work(self, produce: Produce) -> tuple[str, str]:
-        """Make the video; how it ended, and a line on what was made."""
+    def work(self, produce: Produce) -> str:
+        """Make the video; a line on what was made."""
         cancelled = self.jobs.cancelled(self.job)
         if cancelled():
             raise Cancelled("stopped before it began")
@@ -123,7 +123,7 @@ class _Bench:
         made = done.settled
         self.status = replace(self.status, share=1.0, seed=made.seed, seconds=done.seconds)
         line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
-        return "done", line if done.sync is None else f"{line} · {done.sync}"
+        return line if done.sync is None else f"{line} · {done.sync}"
 
     def _note(self, event: Event) -> None:
         match event:
