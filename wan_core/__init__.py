@@ -14,7 +14,8 @@ from wan_core.types import Request
 from wan_core.weights.hub import BUILT_IN, CACHE, SPEAKER
 
 if TYPE_CHECKING:
-    from wan_core.pipeline import Pipeline, load
+    from wan_core.assembly import load
+    from wan_core.pipeline import Pipeline
 
 __version__ = "0.1.0"
 __all__ = ["BUILT_IN", "CACHE", "SPEAKER", "SPECS", "Pipeline", "Request", "WanError", "load"]
@@ -23,7 +24,7 @@ __all__ = ["BUILT_IN", "CACHE", "SPEAKER", "SPECS", "Pipeline", "Request", "WanE
 def __getattr__(name: str) -> Any:
     """Import the pipeline, and with it torch, only when it is first asked for."""
     if name in ("Pipeline", "load"):
-        from wan_core import pipeline
+        from wan_core import assembly
 
-        return getattr(pipeline, name)
+        return getattr(assembly, name)
     raise AttributeError(f"module 'wan_core' has no attribute {name!r}")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
+from wan_core.plan import SAMPLERS
 from wan_core.types import Done, Progress
 
 WIDTH = 32
@@ -33,12 +34,17 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--focal-point", type=float, nargs=2, metavar=("X", "Y"), default=(0.5, 0.5))
         if mode == "reference":
             who = "who or what the video shows; up to three times"
-            sub.add_argument("--image", action="append", default=[], dest="references", metavar="FILE", help=who)
+            sub.add_argument("--image", action="append", default=[], dest="reference_images", metavar="FILE", help=who)
             sub.add_argument("--audio", metavar="FILE", help="what is said; the video lasts as long")
+            sub.add_argument("--video", metavar="FILE", help="what is followed or changed, for models that take it")
+            sub.add_argument("--mask", metavar="FILE", help="where that is changed: white; a video or a picture")
+            sub.add_argument("--image-fit", choices=("crop", "pad"), default="crop")
+            sub.add_argument("--conditioning", dest="conditioning_scale", type=float, metavar="S")
             sub.add_argument("--audio-guidance", dest="audio_guidance_scale", type=float, metavar="G")
             sub.add_argument("--image-guidance", dest="image_guidance_scale", type=float, metavar="G")
         own = SPEAKER if mode == "reference" else BUILT_IN
         sub.add_argument("--model", default=str(own), metavar="DIR_OR_REPO", help="default: the built-in model")
+        sub.add_argument("--lora", default="", metavar="FILE[:STRENGTH][@high|@low]", help="several with commas")
         sub.add_argument("--negative-prompt", metavar="TEXT")
         sub.add_argument("--width", type=int, metavar="W")
         sub.add_argument("--height", type=int, metavar="H")
@@ -48,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--guidance", dest="guidance_scale", type=float, metavar="G")
         sub.add_argument("--guidance-2", dest="guidance_scale_2", type=float, metavar="G")
         sub.add_argument("--shift", dest="flow_shift", type=float, metavar="S")
-        sub.add_argument("--sampler", choices=("unipc", "euler"))
+        sub.add_argument("--sampler", choices=SAMPLERS)
         sub.add_argument("--seed", type=int, metavar="N")
         kept = "keeps embedded prompts and heard voices"
         sub.add_argument("--cache", type=Path, metavar="DIR", default=os.environ.get("WAN_CACHE") or CACHE, help=kept)
@@ -84,11 +90,11 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(parser().parse_args(argv))
     if options["mode"] == "verify":
         return tell(options["file"])
-    out, model, cache = options.pop("out"), options.pop("model"), options.pop("cache")
+    out, model, cache, loras = (options.pop(name) for name in ("out", "model", "cache", "lora"))
     options.pop("mode")
-    options |= {k: tuple(options[k]) for k in ("focal_point", "references") if k in options}
+    options |= {k: tuple(options[k]) for k in ("focal_point", "reference_images") if k in options}
     try:
-        from wan_core.pipeline import load
+        from wan_core.assembly import load
         from wan_core.studio.credentials import configured
         from wan_core.studio.media import check_output
         from wan_core.studio.produce import produce
@@ -96,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         check_output(out)
         request, done = Request(**options), None
         signing = configured(os.environ)
-        for event in produce(load(model, cache=cache), request, out, signing=signing):
+        for event in produce(load(model, cache=cache, loras=loras), request, out, signing=signing):
             if isinstance(event, Progress):
                 bar(event, out)
             elif isinstance(event, Done):

@@ -67,7 +67,8 @@ def need(
         The bytes and the slicing.
     """
     dim = config["num_attention_heads"] * config["attention_head_dim"]
-    kept = 2 * told * config["num_layers"] * dim * itemsize
+    hints = len(config.get("vace_layers", ()))  # blocks of VACE's branch: its control, its state and one hint stand
+    kept = (2 * told * (config["num_layers"] + hints) + (3 * tokens if hints else 0)) * dim * itemsize
     around = tokens * dim * max(WIDE, STREAM * itemsize)
     hidden = HIDDEN * tokens * config["ffn_dim"] * itemsize
     beside = tokens * dim * STREAM * itemsize

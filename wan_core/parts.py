@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wan_core.condition import Conditioning, Sound
+from wan_core.condition import Conditioning, Footage, Sound
 from wan_core.condition.picture import to_tensor
 from wan_core.memo import Memo
 from wan_core.model.codec import Codec
@@ -32,6 +32,8 @@ class Parts:
         vision: CLIP's processor and encoder, for models with an image branch.
         hearing: a speech encoder's processor and encoder, for models that listen.
         memo: where embedded prompts and heard voices are kept.
+        device: where it computes.
+        storage: how the transformer's weights are kept, where that is not how it computes; or empty.
     """
 
     spec: ModelSpec
@@ -42,6 +44,8 @@ class Parts:
     vision: tuple[Any, torch.nn.Module] | None = None
     hearing: tuple[Any, torch.nn.Module] | None = None
     memo: Memo = field(default_factory=Memo)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    storage: str = ""
 
     @property
     def geometry(self) -> Geometry:
@@ -58,11 +62,13 @@ class Material:
         settled: every choice made.
         pictures: fitted to the frame: first and last, or references.
         sound: as long as the video, or None.
+        footage: a video to follow or to change, or None.
     """
 
     settled: Settled
     pictures: list[Image.Image]
     sound: Sound | None = None
+    footage: Footage | None = None
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -1,11 +1,12 @@
-"""Assemble a model from files, run one request, yield events."""
+"""Run one request on a loaded model, yield events."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,25 @@ from wan_core.condition import (
     channel_image,
     clean_first_frame,
     fit,
+    footage,
     open_picture,
     open_sound,
     text_only,
 )
+from wan_core.condition.video import look
 from wan_core.errors import Cancelled, CheckpointError
-from wan_core.memo import Memo
-from wan_core.memory import Need, free, need
+from wan_core.memory import Need, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
-from wan_core.model.adapters import S2VDiT
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
-from wan_core.model.codec import Codec
 from wan_core.parts import Material, Parts, Shot
+from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
 from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
-from wan_core.shots import S2V_CLIP, humo_shot, speech_shots
-from wan_core.specs import ModelSpec, family
+from wan_core.shots import S2V_CLIP, humo_shot, phantom_shot, speech_shots, vace_shot
+from wan_core.specs import ModelSpec
 from wan_core.types import (
     CancelCheck,
     Denoised,
@@ -53,14 +54,12 @@ from wan_core.types import (
     never,
 )
 from wan_core.velocity import BATCHED_TOKENS, KEPT, Conditioned, Overlapped, Span, spans
-from wan_core.weights import keymap
-from wan_core.weights import load as files
-from wan_core.weights.describe import own_recipe
-from wan_core.weights.hub import find
-from wan_core.weights.places import Places, find_parts
+from wan_core.weights.lora import Lora, Merged, quickened
+from wan_core.weights.revision import with_loras
 
-BESIDE = 3  # latent frames' worth of tokens that references and past motion add, at most
+BESIDE = 4  # latent frames' worth of tokens that references and past motion add, at most
 OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
+ONE_SHOT = {"humo": humo_shot, "phantom": phantom_shot, "vace": vace_shot}
 PREVIEW_SECONDS = 0.3  # previews come at most this often
 
 
@@ -70,14 +69,15 @@ class Pipeline:
     Iterate :meth:`run` for events, or call the pipeline for a finished clip.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, lent: bool = False) -> None:
         self.parts = parts
-        self._room = free(self.device)  # beside the weights
+        self._plain, self._merged = parts.spec, ExitStack()
+        self._residence = Residence(parts, lent)
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        return self.parts.experts[0].patch_embedding.weight.device
+        return self.parts.device
 
     @property
     def spec(self) -> ModelSpec:
@@ -92,14 +92,46 @@ class Pipeline:
     @property
     def label(self) -> str:
         """Which model, device and precision, in a few words."""
-        kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.").replace("bfloat16", "bf16")
-        return f"{self.spec.name} · {self.device.type.upper()} · {kind}"
+        return f"{self.spec.name} · {self.device.type.upper()} · {self._kind.replace('bfloat16', 'bf16')}"
 
     @property
     def backend(self) -> str:
         """Device, precision and torch's version: what may move pixels at one seed."""
+        return f"{self.device.type} {self._kind} torch {torch.__version__.partition('+')[0]}"
+
+    @property
+    def _kind(self) -> str:
         kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.")
-        return f"{self.device.type} {kind} torch {torch.__version__.partition('+')[0]}"
+        return f"{kind}, weights {self.parts.storage}" if self.parts.storage else kind
+
+    def use(self, loras: Sequence[Lora]) -> None:
+        """Work with these LoRAs from now on, in place of those before; () restores the model bit for bit.
+
+        Raises:
+            CheckpointError: one of them cannot be used with this model; none is then.
+        """
+        for lora in loras:
+            if (lora.expert or 0) >= len(self.parts.experts):
+                raise CheckpointError(f"{lora.path.name}: {self.spec.name} has one expert; leave @low out")
+        self._residence.before_change()
+        self._merged.close()
+        self.parts.spec = self._plain
+        with ExitStack() as merged:
+            for number, expert in enumerate(self.parts.experts):
+                chosen = [(lora.path, lora.strength) for lora in loras if lora.expert in (None, number)]
+                if chosen:
+                    merged.enter_context(Merged(expert, chosen))
+            self._merged = merged.pop_all()
+        self.parts.spec = quickened(replace(self._plain, revision=with_loras(self._plain.revision, loras)), loras)
+        self._residence.measure()
+
+    def call(self, name: str) -> None:
+        """Give the model a name of its own, where two are of one family."""
+        self._plain, self.parts.spec = replace(self._plain, name=name), replace(self.spec, name=name)
+
+    def close(self) -> None:
+        """Give back all memory; there is nothing that the pipeline can do after that."""
+        self._residence.leave("meta")
 
     def settle(self, request: Request) -> Settled:
         """Check a request and fill in what it leaves open.
@@ -116,15 +148,17 @@ class Pipeline:
             RequestError: a field breaks a rule, or the device has too little memory for it.
         """
         settled = self.settle(request)
-        self._room = max(self._room, free(self.device))  # less of it is free while a video is made
-        return self._fitting(settled, request.audio is not None)
+        self._residence.measure(at_work=True)
+        return replace(self._fitting(settled, request.audio is not None), backend=self.backend)
 
     def _fitting(self, settled: Settled, spoken: bool) -> Plan:
         priced = price(settled, self.spec.name, self.geometry, self.parts.experts[0].config, self._longest)
-        return fitting(priced, lambda some: self._need(some).peak, self._room, self.geometry, self.spec, spoken)
+        left = self._residence.most
+        fits = fitting(priced, lambda some: self._need(some, left).peak, left, self.geometry, self.spec, spoken)
+        return replace(fits, placement=self._residence.words(lambda left: self._need(settled, left).peak))
 
-    def _need(self, settled: Settled) -> Need:
-        """Memory beside the weights."""
+    def _need(self, settled: Settled, left: float) -> Need:
+        """Memory beside the weights, of so much that is left by them."""
         config, experts = self.parts.experts[0].config, self.parts.experts
         one, _ = self.geometry.tokens(1, settled.height, settled.width)
         # an S2V model makes whole clips, however short the sound is
@@ -136,7 +170,7 @@ class Pipeline:
         tokens = max(one * frames, min(BATCHED_TOKENS, branches * one * frames))
         return need(
             config, self.parts.codec.vae.config, (settled.width, settled.height), tokens,
-            kept * branches * (TEXT_TOKENS + told * frames), experts[0].patch_embedding.weight.itemsize, self._room,
+            kept * branches * (TEXT_TOKENS + told * frames), experts[0].patch_embedding.weight.itemsize, left,
         )  # fmt: skip
 
     @property
@@ -147,22 +181,31 @@ class Pipeline:
     def _open(self, request: Request) -> Material:
         """Read and check everything that a request brings along."""
         given = [("image", request.image), ("last_image", request.last_image)]
-        given += [("references", picture) for picture in request.references]
+        given += [("reference_images", picture) for picture in request.reference_images]
         pictures = [open_picture(source, field) for field, source in given if source is not None]
         sound = None if request.audio is None else open_sound(request.audio)
-        # HuMo's references stand on white in a frame of any shape; others' pictures give it theirs
-        size = pictures[0].size if pictures and (request.mode == "image" or self._speaks) else None
-        settled = settle(request, self.spec, self.geometry, size, None if sound is None else sound.seconds)
+        seen = None if request.video is None else look(request.video, "video", self.spec.recipe.fps)
+        # references stand on white in a frame of any shape; S2V's, and other pictures and videos, give it theirs
+        size = pictures[0].size if pictures and (request.mode == "image" or self._speaks) else seen and seen.size
+        settled = settle(
+            request, self.spec, self.geometry, size, None if sound is None else sound.seconds, seen and seen.frames
+        )
         frame = (settled.width, settled.height)
         how = "pad" if request.mode == "reference" and not self._speaks else settled.image_fit
         if sound is not None:  # as long as the video, to the sample
             sound = sound.part(0, settled.num_frames / settled.fps)
-        return Material(settled, [fit(p, frame, how, settled.focal_point) for p in pictures], sound)
+        shown = None
+        if request.video is not None:
+            shown = footage(
+                request.video, request.mask, frame, settled.num_frames, settled.fps, settled.image_fit,
+                settled.focal_point,
+            )  # fmt: skip
+        return Material(settled, [fit(p, frame, how, settled.focal_point) for p in pictures], sound, shown)
 
     @property
     def _speaks(self) -> bool:
         """Whether this is an S2V model, which makes clip after clip."""
-        return isinstance(self.parts.experts[0], S2VDiT)
+        return self.spec.kind == "s2v"
 
     def run(self, request: Request, cancelled: CancelCheck = never, kept: Kept | None = None) -> Iterator[Event]:
         """Make one video.
@@ -184,10 +227,11 @@ class Pipeline:
         begin = time.monotonic()
         material = self._open(request)
         settled = material.settled
-        self._room = free(self.device)  # one video is made at a time
+        self._residence.measure()  # one video is made at a time
         self._fitting(settled, material.sound is not None)
+        left = self._residence.settle(lambda left: self._need(settled, left).peak)
         for expert in self.parts.experts:
-            expert.slicing = self._need(settled).slicing
+            expert.slicing = self._need(settled, left).slicing
         heard = None if material.sound is None else material.sound.stereo
         yield Started(settled, heard, self.spec.name, self.spec.revision, self.backend)
         yield Progress("encode", 0, 1)
@@ -205,6 +249,8 @@ class Pipeline:
     def latents(self, request: Request) -> Tensor:
         """The final latents of a request's first clip, (1, C, T, h, w) float32, without decoding."""
         material = self._open(request)
+        self._residence.measure()
+        self._residence.settle(lambda left: self._need(material.settled, left).peak)
         shot = next(self._shots(material))
         steps = self._denoise(material.settled, shot, never)
         while True:
@@ -215,16 +261,15 @@ class Pipeline:
 
     def _shots(self, material: Material) -> Generator[Shot, Tensor | None, None]:
         """The clips to make; each is told the last frames of the one before."""
-        parts, settled = self.parts, material.settled
+        parts, settled, kind = self.parts, material.settled, self.spec.kind
         base = self._told(settled)
-        if self._speaks:
-            yield from speech_shots(parts, base, material)
-            return
         frames = self.geometry.latent_frames(settled.num_frames)
-        if settled.mode == "reference":
-            yield humo_shot(parts, base, material, frames)
-            return
-        yield Shot(self._shown(base, material), frames, settled.seed, settled.num_frames)
+        if kind == "s2v":
+            yield from speech_shots(parts, base, material)
+        elif kind in ONE_SHOT:
+            yield ONE_SHOT[kind](parts, base, material, frames)
+        else:
+            yield Shot(self._shown(base, material), frames, settled.seed, settled.num_frames)
 
     def _told(self, settled: Settled) -> Conditioning:
         guided = settled.mode == "reference" or max(settled.guidance_scale, settled.guidance_scale_2) > 1
@@ -238,7 +283,7 @@ class Pipeline:
             lambda: text_model.embed(prompt, tokenizer, encoder), "text", encoder, type(tokenizer).__name__,
             str(len(tokenizer)), text_model.clean(prompt),
         )  # fmt: skip
-        return rows.to(next(encoder.parameters()).device)
+        return rows.to(self.device)
 
     def _shown(self, base: Conditioning, material: Material) -> Conditioning:
         parts, frames = self.parts, material.settled.num_frames
@@ -259,11 +304,12 @@ class Pipeline:
         )
         velocity = Conditioned(experts, told) if len(stretches) == 1 else Overlapped(experts, told, stretches)
         device = self.device
-        state = noise((1, channels, shot.frames + told.behind, *size), shot.seed).to(device)
+        state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(device)
+        video = slice(told.ahead, told.ahead + shot.frames)
         steps = denoise(
             velocity,
             state,
-            solver(settled.sampler, settled.num_inference_steps, settled.flow_shift, device),
+            self._solver(settled, shot),
             shot.guide or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2)),
             self.spec.boundary,
             cancelled,
@@ -274,8 +320,15 @@ class Pipeline:
             yield Progress("denoise", done.step, done.of, shot.clip, shot.clips)
             if done.step < done.of and time.monotonic() - shown > PREVIEW_SECONDS:
                 shown = time.monotonic()
-                yield Preview(self.parts.codec.preview(state[:, :, : shot.frames]).numpy(), done.step)
-        return state[:, :, : shot.frames]
+                yield Preview(self.parts.codec.preview(state[:, :, video]).numpy(), done.step)
+        return state[:, :, video]
+
+    def _solver(self, settled: Settled, shot: Shot) -> Any:
+        recipe = self.spec.recipe
+        own = settled.flow_shift == recipe.shift_for(settled.width, settled.height)
+        levels = recipe.levels if own else ()
+        steps, shift = settled.num_inference_steps, settled.flow_shift
+        return solver(settled.sampler, steps, shift, self.device, levels, shot.seed)
 
     def _decode(self, shot: Shot, latents: Tensor, cancelled: CancelCheck) -> Generator[Event, None, Tensor | None]:
         """Yield the shot's frames; return the last ones, (1, 3, n, H, W), for the next shot."""
@@ -317,71 +370,3 @@ def _next(shots: Generator[Shot, Tensor | None, None], recent: Tensor | None) ->
         return shots.send(recent)
     except StopIteration:
         return None
-
-
-# --- assembly -----------------------------------------------------------------------------------
-
-
-def load(
-    model: str | Path, device: str | None = None, dtype: torch.dtype | None = None, cache: Path | None = None
-) -> Pipeline:
-    """Load a model in diffusers' folder layout or the official one.
-
-    Args:
-        model: a folder, or a repository id to download.
-        device: where to run; a CUDA device if there is one, else the CPU.
-        dtype: of the transformer; bfloat16 by default. float32 is the reference tier: the whole
-            pipeline then computes in float32.
-        cache: a folder that keeps embedded prompts and heard voices; None keeps nothing.
-
-    Returns:
-        The pipeline.
-
-    Raises:
-        CheckpointError: files are missing, damaged, or not a Wan model.
-    """
-    from transformers import AutoTokenizer
-
-    places = find_parts(find(model))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or torch.bfloat16
-    experts = [files.transformer(path, dtype) for path in places.experts]
-    config = dict(experts[0].config)
-    kind = keymap.kind_of(set(experts[0].state_dict()))
-    spec = family(config, places.index, config["num_layers"], kind)
-    parts = Parts(
-        spec=own_recipe(spec, places.root),
-        experts=[_move(expert, device) for expert in experts],
-        codec=Codec(_move(files.vae(places.vae), device), dtype, channels_last=dtype == torch.bfloat16),
-        tokenizer=files.component(places.tokenizer, AutoTokenizer, None),
-        text_encoder=_move(files.text_encoder(places.text_encoder, dtype), device),
-        vision=_vision(places, dtype, device),
-        hearing=_hearing(places, kind, dtype, device),
-        memo=Memo(cache),
-    )
-    return Pipeline(parts)
-
-
-def _move(module: Any, device: str) -> Any:
-    return module.to(device)
-
-
-def _vision(places: Places, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
-    if places.vision is None:
-        return None
-    processor, encoder = files.vision(places.vision, dtype)
-    return processor, _move(encoder, device)
-
-
-def _hearing(places: Places, kind: str, dtype: torch.dtype, device: str) -> tuple[Any, torch.nn.Module] | None:
-    """The speech encoder of a model that listens."""
-    if kind == "wan":
-        return None
-    from transformers import AutoFeatureExtractor, Wav2Vec2Model, WhisperModel
-
-    if places.hearing is None:
-        raise CheckpointError(f"{places.root.name}: this model listens, and its speech encoder is missing")
-    processor = files.component(places.hearing[0], AutoFeatureExtractor, None)
-    if kind == "s2v":
-        return processor, _move(files.component(places.hearing[1], Wav2Vec2Model, dtype), device)
-    return processor, _move(files.component(places.hearing[1], WhisperModel, dtype).encoder, device)

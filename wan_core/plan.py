@@ -14,7 +14,7 @@ from wan_core.types import Geometry, Request, Settled
 
 PROMPT_LIMIT = 2000
 SEED_LIMIT = 2**53  # what a JSON number holds exactly
-SAMPLERS = ("unipc", "euler")
+SAMPLERS = ("unipc", "euler", "renoise")
 FITS = ("crop", "pad")
 TEXT_TOKENS = 512
 
@@ -25,6 +25,7 @@ def settle(
     geometry: Geometry,
     picture: tuple[int, int] | None = None,
     sound_seconds: float | None = None,
+    shown: int | None = None,
 ) -> Settled:
     """Fill in what a request leaves open and check all of it.
 
@@ -34,6 +35,7 @@ def settle(
         geometry: its grid.
         picture: width and height of the first frame's picture, in image mode.
         sound_seconds: how long the sound lasts, in reference mode; the video lasts as long.
+        shown: frames of the video that is given; the one to be made has as many, if nothing else is said.
 
     Returns:
         The settled request.
@@ -53,7 +55,7 @@ def settle(
         negative_prompt=_negative(request.negative_prompt, recipe.negative),
         width=width,
         height=height,
-        num_frames=_frames(request, spec, geometry, sound_seconds),
+        num_frames=_frames(request, spec, geometry, sound_seconds, shown),
         num_inference_steps=_integer("num_inference_steps", request.num_inference_steps, recipe.steps, 1, 100),
         guidance_scale=guidance,
         guidance_scale_2=_number("guidance_scale_2", request.guidance_scale_2, low, 1.0, 20.0),
@@ -63,8 +65,9 @@ def settle(
         image_guidance_scale=_number(
             "image_guidance_scale", request.image_guidance_scale, recipe.image_guidance, 0.0, 20.0
         ),
+        conditioning_scale=_number("conditioning_scale", request.conditioning_scale, 1.0, 0.0, 2.0),
         flow_shift=_number("flow_shift", request.flow_shift, recipe.shift_for(width, height), 0.1, 50.0),
-        sampler=_choice("sampler", request.sampler, SAMPLERS),
+        sampler=_choice("sampler", recipe.sampler if request.sampler is None else request.sampler, SAMPLERS),
         seed=_seed(request.seed),
         fps=recipe.fps,
         mode=request.mode,
@@ -78,21 +81,30 @@ def _check_mode(request: Request, spec: ModelSpec) -> None:
         raise RequestError("last_image", "given alone", "a last frame needs a first one", "give image too")
     if request.last_image is not None and "last_image" not in spec.modes:
         raise RequestError("last_image", "given", f"{spec.name} takes no last frame", "leave it out")
+    for field, needs in (("audio", "sound"), ("video", "video"), ("mask", "video")):
+        if getattr(request, field) is not None and needs not in spec.modes:
+            raise RequestError(field, "given", f"{spec.name} takes no {needs}", "leave it out")
+    if request.mask is not None and request.video is None:
+        raise RequestError("mask", "given alone", "a mask says what of a video is changed", "give video too")
     if request.mode not in spec.modes:
         field, hint = {
-            "text": ("references", "give a reference") if "reference" in spec.modes else ("image", "give an image"),
+            "text": ("reference_images", "give a reference")
+            if "reference" in spec.modes
+            else ("image", "give an image"),
             "image": ("image", "leave the image out"),
-            "reference": ("references", "leave references and audio out"),
+            "reference": ("reference_images", "leave reference images and audio out"),
         }[request.mode]
         raise RequestError(field, request.mode + " mode", f"{spec.name} has no {request.mode} mode", hint)
     if request.mode == "reference":
         if request.image is not None:
-            raise RequestError("image", "given", "reference mode takes references", "give it as a reference")
+            raise RequestError("image", "given", "reference mode takes reference images", "give it as a reference")
         least, most = spec.references
-        count = len(request.references)
+        count = len(request.reference_images)
         if not least <= count <= most:
             rule = f"{spec.name} takes {least if least == most else f'{least} to {most}'} reference pictures"
-            raise RequestError("references", f"{count} pictures", rule, f"give {least if count < least else most}")
+            raise RequestError(
+                "reference_images", f"{count} pictures", rule, f"give {least if count < least else most}"
+            )
 
 
 def _prompt(value: Any) -> str:
@@ -153,7 +165,9 @@ def _side(field: str, value: Any, default: int, grid: int, most: int) -> int:
     return value
 
 
-def _frames(request: Request, spec: ModelSpec, geometry: Geometry, sound_seconds: float | None) -> int:
+def _frames(
+    request: Request, spec: ModelSpec, geometry: Geometry, sound_seconds: float | None, shown: int | None
+) -> int:
     n, fps = geometry.temporal, spec.recipe.fps
     if sound_seconds is not None and request.num_frames is None and request.duration_seconds is None:
         return max(1, round(sound_seconds * fps))
@@ -165,8 +179,10 @@ def _frames(request: Request, spec: ModelSpec, geometry: Geometry, sound_seconds
         seconds = _number("duration_seconds", request.duration_seconds, 1.0, 1 / fps, most / fps)
         return min(most, max(1, round((seconds * fps - 1) / n) * n + 1))
     if request.num_frames is None:
-        return spec.recipe.frames
+        return spec.recipe.frames if shown is None else min(most, max(1, (shown - 1) // n * n + 1))
     value = _whole("num_frames", request.num_frames)
+    if sound_seconds is not None and value == max(1, round(sound_seconds * fps)):  # a plan of the same sound says so
+        return value
     if value % n == 1 and 1 <= value <= most:
         return value
     below = min(most, max(1, (value - 1) // n * n + 1))
@@ -242,6 +258,8 @@ class Plan:
         flops: of all passes; the text encoder and the VAE come on top.
         peak: bytes of memory that it takes beside the model's weights, as far as that is known.
         revision: the model's weights, likewise.
+        backend: device, precision and torch's version, likewise.
+        placement: which of the weights wait in RAM for want of memory on the device; or empty.
     """
 
     settled: Settled
@@ -251,6 +269,8 @@ class Plan:
     flops: float
     peak: float = 0.0
     revision: str = ""
+    backend: str = ""
+    placement: str = ""
 
 
 def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str, Any], longest: int) -> Plan:
@@ -270,8 +290,8 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
     stretches, frames = math.ceil(frames / longest), min(frames, longest)
     one, _ = geometry.tokens(1, settled.height, settled.width)
     tokens = one * frames // geometry.patch[0]
-    branches = 3 if settled.mode == "reference" else 2
-    if settled.mode != "reference" and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
+    branches = 3 if settled.mode == "reference" and "vace_layers" not in config else 2
+    if branches == 2 and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
         branches = 1
     passes = settled.num_inference_steps * branches * stretches
     return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
@@ -329,10 +349,10 @@ def forward_flops(config: Mapping[str, Any], tokens: int) -> float:
     """Multiplications and additions of one forward pass, those of the blocks.
 
     Args:
-        config: with num_attention_heads, attention_head_dim, ffn_dim and num_layers.
+        config: with num_attention_heads, attention_head_dim, ffn_dim and num_layers, perhaps vace_layers.
         tokens: L.
     """
     dim = config["num_attention_heads"] * config["attention_head_dim"]
     linear = 12 * tokens * dim**2 + 4 * tokens * dim * config["ffn_dim"]  # projections, feed-forward
     attention = 4 * tokens**2 * dim + 4 * tokens * TEXT_TOKENS * dim + 4 * TEXT_TOKENS * dim**2
-    return float(config["num_layers"] * (linear + attention))
+    return float((config["num_layers"] + len(config.get("vace_layers", ()))) * (linear + attention))

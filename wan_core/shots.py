@@ -1,4 +1,4 @@
-"""Reference mode's requests as shots: one for HuMo, clip after clip for S2V."""
+"""Requests as shots, where that is more than a first frame: one for most models, clip after clip for S2V."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wan_core.condition import Conditioning, humo, speech
+from wan_core.condition import Conditioning, humo, phantom, speech, vace
+from wan_core.condition.video import nothing, of_frames
 from wan_core.model import audio
 from wan_core.model.adapters.s2v import MOTION_FRAMES
 from wan_core.parts import Material, Parts, Shot
-from wan_core.sample.guide import ClassifierFree, HumoFour, HumoThree
+from wan_core.sample.guide import ClassifierFree, HumoFour, HumoThree, Phantom
 from wan_core.types import Branch
 
 S2V_CLIP = 80  # frames denoised at a time
@@ -41,6 +42,29 @@ def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int)
     text, sound, shown = settled.guidance_scale, settled.audio_guidance_scale, bool(material.pictures)
     guide = HumoThree(text, sound, shown) if joined else HumoFour(text, sound, settled.image_guidance_scale, shown)
     return Shot(told, frames, settled.seed, settled.num_frames, guide=guide)
+
+
+def phantom_shot(parts: Parts, base: Conditioning, material: Material, frames: int) -> Shot:
+    """The one shot of a Phantom video; arguments as for :func:`humo_shot`."""
+    settled = material.settled
+    told = phantom(base, material.tensors, parts.codec.encode)
+    guide = Phantom(settled.guidance_scale, settled.image_guidance_scale)
+    return Shot(told, frames, settled.seed, settled.num_frames, guide=guide)
+
+
+def vace_shot(parts: Parts, base: Conditioning, material: Material, frames: int) -> Shot:
+    """The one shot of a VACE video, in any mode: pictures are frames to keep, or references."""
+    settled, footage, references = material.settled, material.footage, material.tensors
+    if settled.mode == "image":
+        first, *last = references
+        ends = dict(zip((0, settled.num_frames - 1), (first, *last), strict=False))
+        footage = of_frames(ends, settled.num_frames)
+        references = []
+    elif footage is None:
+        footage = nothing(settled.num_frames, settled.height, settled.width)
+    codec = parts.codec
+    told = vace(base, footage, references, codec.encode, codec.spatial, settled.conditioning_scale)
+    return Shot(told, frames, settled.seed, settled.num_frames)
 
 
 def _humo_tracks(parts: Parts, speech: np.ndarray, fps: float) -> Tensor:

@@ -33,6 +33,8 @@ class Recipe:
         shift_small: flow shift below 720p, where it differs.
         audio_guidance: how far from silence, for models that guide sound apart.
         image_guidance: how far from no references, likewise.
+        sampler: the solver, see :func:`wan_core.sample.schedule.solver`.
+        levels: timesteps that a distilled model was made for; () where the shift gives them.
     """
 
     steps: int
@@ -46,6 +48,8 @@ class Recipe:
     shift_small: float | None = None
     audio_guidance: float = 1.0
     image_guidance: float = 1.0
+    sampler: str = "unipc"
+    levels: tuple[float, ...] = ()
 
     def shift_for(self, width: int, height: int) -> float:
         """The flow shift for a frame size."""
@@ -60,7 +64,9 @@ class ModelSpec:
 
     Attributes:
         name: short name.
-        modes: what it can do, of "text", "image", "last_image", "reference".
+        kind: how it is conditioned: "wan", "humo", "s2v", "vace" or "phantom".
+        modes: what it can do, of "text", "image", "last_image", "reference", and what it takes there, of
+            "sound" and "video".
         recipe: how to sample it.
         boundary: share of the noise range that the high-noise expert owns, for two experts.
         max_frames: longest clip it was made for.
@@ -70,6 +76,7 @@ class ModelSpec:
         fixed_size: whether it makes only the recipe's size.
         note: one honest sentence about what it can show, by language: "en", "ja", "zh".
         licence: SPDX identifier.
+        like: the family whose tensors it has, where shapes cannot tell the two apart.
         revision: which weights, once they are known; see :func:`wan_core.weights.revision.revision`.
     """
 
@@ -84,14 +91,21 @@ class ModelSpec:
     fixed_size: bool = False
     note: Mapping[str, str] = field(default_factory=dict)
     licence: str = "Apache-2.0"
+    kind: str = "wan"
+    like: str = ""
     revision: str = ""
 
 
 _480P, _720P = (832, 480), (1280, 720)
 _T2V = Recipe(50, 5.0, 5.0, 16, 81, _480P)
 _TEXT, _IMAGE = frozenset({"text"}), frozenset({"image", "last_image"})
-_SPEAKS = frozenset({"reference"})
+_SPEAKS = frozenset({"reference", "sound"})
+_VACE = frozenset({"text", "image", "last_image", "reference", "video"})
+_PHANTOM = replace(_T2V, guidance=7.5, image_guidance=5.0)
 _HUMO = Recipe(50, 5.0, 5.0, 25, 97, _480P, audio_guidance=5.5)
+#: Distilled with DMD, and with LightX2V's recipe: few steps at levels of their own, without guidance.
+_DMD = Recipe(3, 8.0, 1.0, 16, 81, _480P, sampler="renoise", levels=(1000, 757, 522))
+_FOUR = Recipe(4, 5.0, 1.0, 16, 81, _480P, guidance_low=1.0, sampler="euler", levels=(1000, 937.5, 833.3333, 625))
 NEGATIVE_S2V = (
     "画面模糊，最差质量，画面模糊，细节模糊不清，情绪激动剧烈，手快速抖动，字幕，丑陋的，残缺的，多余的手指，"
     "画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，"
@@ -114,15 +128,83 @@ SPECS: dict[str, ModelSpec] = {
         ModelSpec("wan2.2-ti2v-5b", frozenset({"text", "image"}),
                   Recipe(50, 5.0, 5.0, 24, 121, (1280, 704))),
         ModelSpec("humo-1.7b", _SPEAKS, replace(_HUMO, guidance=7.5, audio_guidance=7.5, image_guidance=4.0),
-                  max_frames=97, references=(0, 3)),
-        ModelSpec("humo-17b", _SPEAKS, _HUMO, max_frames=97, references=(0, 3)),
+                  max_frames=97, references=(0, 3), kind="humo"),
+        ModelSpec("humo-17b", _SPEAKS, _HUMO, max_frames=97, references=(0, 3), kind="humo"),
         ModelSpec("wan2.2-s2v-14b", _SPEAKS, Recipe(40, 3.0, 4.5, 16, 77, (832, 448), negative=NEGATIVE_S2V),
-                  max_frames=80, references=(1, 1), grid=64),
+                  max_frames=80, references=(1, 1), grid=64, kind="s2v"),
+        ModelSpec("wan2.1-vace-1.3b", _VACE, replace(_T2V, shift=16.0), max_frames=81, references=(0, 3), kind="vace"),
+        ModelSpec("wan2.1-vace-14b", _VACE, replace(_T2V, shift=16.0, size=_720P), max_frames=81, references=(0, 3),
+                  kind="vace"),
+        ModelSpec("wan2.2-vace-fun-a14b", _VACE, Recipe(40, 12.0, 4.0, 16, 81, _720P, guidance_low=3.0),
+                  boundary=0.875, max_frames=81, references=(0, 3), kind="vace"),
+        ModelSpec("fastwan2.1-t2v-1.3b", _TEXT, _DMD, like="wan2.1-t2v-1.3b"),
+        ModelSpec("fastwan2.1-t2v-14b", _TEXT, _DMD, like="wan2.1-t2v-14b"),
+        ModelSpec("fastwan2.2-ti2v-5b", frozenset({"text", "image"}),
+                  replace(_DMD, shift=5.0, fps=24, frames=121, size=(1280, 704)), like="wan2.2-ti2v-5b"),
+        ModelSpec("lightx2v-t2v-14b", _TEXT, replace(_FOUR, guidance_low=None), like="wan2.1-t2v-14b"),
+        ModelSpec("lightx2v-i2v-14b", frozenset({"image"}), replace(_FOUR, guidance_low=None), like="wan2.1-i2v-14b"),
+        ModelSpec("lightx2v-t2v-a14b", _TEXT, _FOUR, boundary=0.875, like="wan2.2-t2v-a14b"),
+        ModelSpec("lightx2v-i2v-a14b", _IMAGE, _FOUR, boundary=0.9, like="wan2.2-i2v-a14b"),
+        ModelSpec("phantom-1.3b", frozenset({"reference"}), _PHANTOM, max_frames=81, references=(1, 4), kind="phantom",
+                  like="wan2.1-t2v-1.3b"),
+        ModelSpec("phantom-14b", frozenset({"reference"}), replace(_PHANTOM, fps=24, frames=121, size=_720P),
+                  max_frames=121, references=(1, 4), kind="phantom", like="wan2.1-t2v-14b"),
     )
 }  # fmt: skip
 
 
-def family(config: dict, index: dict, layers: int, kind: str = "wan") -> ModelSpec:
+@dataclass(frozen=True)
+class Published:
+    """Where a family's weights are, and how large they are.
+
+    Attributes:
+        repo: in diffusers' layout where there is such a repository, else the official one.
+        parameters: of one transformer.
+        layers: its blocks.
+        dim: its width.
+        download: gigabytes of the repository, with the text encoder and whatever types it stores; 0 if not known.
+    """
+
+    repo: str
+    parameters: int
+    layers: int
+    dim: int
+    download: float = 0.0
+
+
+TEXT_ENCODER = 11_360_000_000  # bytes of UMT5-XXL's encoder in bfloat16
+_13B, _14B = (1_418_996_800, 30, 1536), (14_288_491_584, 40, 5120)
+#: By family. Parameters were counted (``tests/core/test_zoo.py``); downloads follow from the types that the
+#: repositories store: 2.1 in float32, the text encoder too, 2.2's transformers in float32 and its encoder in bfloat16.
+PUBLISHED = {
+    "wan2.1-t2v-1.3b": Published("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", *_13B, 28.9),
+    "wan2.1-t2v-14b": Published("Wan-AI/Wan2.1-T2V-14B-Diffusers", *_14B, 80.4),
+    "wan2.1-i2v-14b": Published("Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", 16_394_878_784, 40, 5120, 91.3),
+    "wan2.1-flf2v-14b": Published("Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", 16_395_536_704, 40, 5120, 91.3),
+    "wan2.2-t2v-a14b": Published("Wan-AI/Wan2.2-T2V-A14B-Diffusers", *_14B, 126.2),
+    "wan2.2-i2v-a14b": Published("Wan-AI/Wan2.2-I2V-A14B-Diffusers", 14_288_901_184, 40, 5120, 126.2),
+    "wan2.2-ti2v-5b": Published("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 4_999_787_712, 30, 3072, 34.2),
+    "humo-1.7b": Published("bytedance-research/HuMo", 1_741_569_088, 30, 1536),
+    "humo-17b": Published("bytedance-research/HuMo", 17_055_925_312, 40, 5120, 68.2),
+    "wan2.2-s2v-14b": Published("Wan-AI/Wan2.2-S2V-14B", 16_295_755_609, 40, 5120, 49.1),
+    "wan2.1-vace-1.3b": Published("Wan-AI/Wan2.1-VACE-1.3B-diffusers", 2_153_972_032, 30, 1536, 31.8),
+    "wan2.1-vace-14b": Published("Wan-AI/Wan2.1-VACE-14B-diffusers", 17_337_592_896, 40, 5120, 92.6),
+    "wan2.2-vace-fun-a14b": Published("linoyts/Wan2.2-VACE-Fun-14B-diffusers", 17_337_592_896, 40, 5120, 81.3),
+    "fastwan2.1-t2v-1.3b": Published("FastVideo/FastWan2.1-T2V-1.3B-Diffusers", *_13B),
+    "fastwan2.1-t2v-14b": Published("FastVideo/FastWan2.1-T2V-14B-480P-Diffusers", *_14B),
+    "fastwan2.2-ti2v-5b": Published("FastVideo/FastWan2.2-TI2V-5B-FullAttn-Diffusers", 4_999_787_712, 30, 3072),
+    "lightx2v-t2v-14b": Published("lightx2v/Wan2.1-T2V-14B-StepDistill-CfgDistill-Lightx2v", *_14B),
+    "lightx2v-i2v-14b": Published(
+        "lightx2v/Wan2.1-I2V-14B-480P-StepDistill-CfgDistill-Lightx2v", 16_394_878_784, 40, 5120
+    ),
+    "lightx2v-t2v-a14b": Published("lightx2v/Wan2.2-Distill-Models", *_14B),
+    "lightx2v-i2v-a14b": Published("lightx2v/Wan2.2-Distill-Models", 14_288_901_184, 40, 5120),
+    "phantom-1.3b": Published("bytedance-research/Phantom", *_13B),
+    "phantom-14b": Published("bytedance-research/Phantom", *_14B),
+}
+
+
+def family(config: dict, index: dict, layers: int, kind: str = "wan", asked: str | None = None) -> ModelSpec:
     """Name a checkpoint by what it holds, never by its file name.
 
     Args:
@@ -130,13 +212,32 @@ def family(config: dict, index: dict, layers: int, kind: str = "wan") -> ModelSp
         index: the pipeline's ``model_index.json``: only 2.2 A14B models have a ``boundary_ratio``,
             only the TI2V kind says ``expand_timesteps``.
         layers: transformer blocks.
-        kind: the class of trunk, "wan", "humo" or "s2v".
+        kind: the class of trunk, "wan", "humo", "s2v" or "vace".
+        asked: which family it is, where shapes cannot tell; None for the one that they name.
 
     Returns:
         The nearest spec; its recipe may be overridden by the checkpoint's own ``recipe.json``.
+
+    Raises:
+        ValueError: naming what it can be, if it cannot be what was asked for.
     """
+    found = replace(SPECS[_named(config, index, layers, kind)], boundary=index.get("boundary_ratio"))
+    if asked is None and index.get("_class_name") == "WanDMDPipeline":
+        return next((s for s in SPECS.values() if s.like == found.name and s.recipe.sampler == "renoise"), found)
+    others = {spec.name: spec for spec in SPECS.values() if spec.like == found.name}
+    if asked in (None, found.name):
+        return found
+    if asked not in others:
+        names = ", or ".join(f"{name}'s" for name in (found.name, *others))
+        raise ValueError(f"these tensors are {names}")
+    return replace(others[asked], boundary=found.boundary)
+
+
+def _named(config: dict, index: dict, layers: int, kind: str) -> str:
     channels, out, boundary = config["in_channels"], config["out_channels"], index.get("boundary_ratio")
-    if kind != "wan":
+    if kind == "vace":
+        name = f"wan2.1-vace-{'14b' if layers > 30 else '1.3b'}" if boundary is None else "wan2.2-vace-fun-a14b"
+    elif kind != "wan":
         name = "wan2.2-s2v-14b" if kind == "s2v" else "humo-17b" if channels > out else "humo-1.7b"
     elif channels == out and (channels == 48 or index.get("expand_timesteps")):
         name = "wan2.2-ti2v-5b"
@@ -149,4 +250,4 @@ def family(config: dict, index: dict, layers: int, kind: str = "wan") -> ModelSp
         name = "wan2.2-t2v-a14b"
     else:
         name = "wan2.1-t2v-14b" if layers > 30 else "wan2.1-t2v-1.3b"
-    return replace(SPECS[name], boundary=boundary)
+    return name

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ImageInput = Any  # a path, a PIL image or a uint8 array; read by condition.picture
+VideoInput = Any  # a path or (F, H, W, 3) uint8; read by condition.video
 AudioInput = Any  # a path, or (rate, samples); read by condition.sound
 
 
@@ -26,8 +27,10 @@ class Request:
         negative_prompt: what to avoid; only used when guidance is on.
         image: first frame: path, PIL image or (H, W, 3) uint8 array.
         last_image: last frame, for models that take one.
-        references: up to three pictures of who or what the video shows, in reference mode.
+        reference_images: up to three pictures of who or what the video shows, in reference mode.
         audio: what is said or heard: a path, or (rate, samples); the video lasts as long.
+        video: what controls or is changed, for models that take it: a path or (F, H, W, 3) uint8 frames.
+        mask: where that is changed (white) or kept (black): likewise, or one picture for all frames.
         width: pixels.
         height: pixels.
         num_frames: 4n+1; excludes ``duration_seconds``.
@@ -37,19 +40,23 @@ class Request:
         guidance_scale_2: the low-noise expert's guidance.
         audio_guidance_scale: how closely lips follow the sound, for models that guide it apart.
         image_guidance_scale: how closely references are kept, likewise.
+        conditioning_scale: how closely ``video`` and references are followed; 1 is as trained.
         flow_shift: how far sampling leans to high noise.
-        sampler: "unipc" or "euler".
+        sampler: "unipc", "euler" or "renoise".
         seed: 0 to 2**53 - 1; None draws one.
         image_fit: "crop" fills the frame, "pad" shows the whole image.
         focal_point: (x, y) in 0..1 that a crop keeps in view.
+        model: which of the models at hand, by name; None for the first that has the mode.
     """
 
     prompt: str
     negative_prompt: str | None = None
     image: ImageInput = None
     last_image: ImageInput = None
-    references: tuple[ImageInput, ...] = ()
+    reference_images: tuple[ImageInput, ...] = ()
     audio: AudioInput = None
+    video: VideoInput = None
+    mask: VideoInput = None
     width: int | None = None
     height: int | None = None
     num_frames: int | None = None
@@ -59,22 +66,24 @@ class Request:
     guidance_scale_2: float | None = None
     audio_guidance_scale: float | None = None
     image_guidance_scale: float | None = None
+    conditioning_scale: float | None = None
     flow_shift: float | None = None
     sampler: str | None = None
     seed: int | None = None
     image_fit: str = "crop"
     focal_point: tuple[float, float] = (0.5, 0.5)
+    model: str | None = None
 
     @property
     def mode(self) -> str:
         """Which tab this belongs to: by what is given besides the prompt."""
-        if self.references or self.audio is not None:
+        if self.reference_images or self.audio is not None or self.video is not None:
             return "reference"
         return "text" if self.image is None else "image"
 
     def as_json(self) -> dict[str, Any]:
         """The request without its pictures, for recipes and logs."""
-        skip = {"image", "last_image", "references", "audio"}
+        skip = {"image", "last_image", "reference_images", "audio", "video", "mask"}
         return {k: v for k, v in asdict_shallow(self).items() if k not in skip}
 
 
@@ -157,6 +166,7 @@ class Settled:
     guidance_scale_2: float
     audio_guidance_scale: float
     image_guidance_scale: float
+    conditioning_scale: float
     flow_shift: float
     sampler: str
     seed: int

@@ -25,6 +25,7 @@ class Conditioning:
         heard: keyword arguments of the transformer's ``context`` that carry sound and references.
         silent: what replaces some of them in branches that hear nothing.
         behind: latent frames behind the video, which are no part of it.
+        ahead: the same in front of it.
     """
 
     text: Tensor
@@ -37,6 +38,7 @@ class Conditioning:
     heard: dict[str, Tensor] = field(default_factory=dict)
     silent: dict[str, Tensor] = field(default_factory=dict)
     behind: int = 0
+    ahead: int = 0
 
     def rows(self, branch: Branch) -> Tensor:
         """The text tokens of a branch."""

@@ -1,6 +1,7 @@
-"""Reference mode: who is shown, and what is heard.
+"""Reference mode: who is shown, what is heard, and what is to be changed.
 
-HuMo has its references behind the video on the time axis and hears inside its blocks. S2V has one
+HuMo has its references behind the video on the time axis and hears inside its blocks; Phantom has
+them there too, and hears nothing. VACE has them in front, in a control video of its own. S2V has one
 reference, and what was shown before, as tokens beside the video's; it makes one clip after another.
 """
 
@@ -10,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wan_core.condition.base import Conditioning
+from wan_core.condition.video import Footage
 
 Encode = Callable[[Tensor], Tensor]
 GREY_LATENTS = 8  # a grey clip's latents change no more after the first few frames
@@ -73,3 +76,61 @@ def speech(base: Conditioning, features: Tensor, reference: Tensor, motion: Tens
     if motion is not None:
         told["motion"] = motion
     return replace(base, heard=told, silent={"features": torch.zeros_like(features[None])})
+
+
+def phantom(base: Conditioning, pictures: list[Tensor], encode: Encode) -> Conditioning:
+    """Condition on references, as Phantom does: they take the place of the last latent frames.
+
+    Args:
+        base: the text part.
+        pictures: references, (1, 3, H, W) in [-1, 1], at least one.
+        encode: pixels (1, 3, F, H, W) to normalised latents.
+
+    Source: Phantom-video/Phantom phantom_wan/subject2video.py.
+    """
+    tail = torch.cat([encode(picture[:, :, None]) for picture in pictures], dim=2)
+    return replace(base, tail=tail, without={"tail": torch.zeros_like(tail)}, behind=len(pictures))
+
+
+def vace(
+    base: Conditioning, footage: Footage, pictures: list[Tensor], encode: Encode, spatial: int, strength: float
+) -> Conditioning:
+    """Condition on a video, its mask and references, as VACE does.
+
+    Args:
+        base: the text part.
+        footage: what is kept, changed or followed.
+        pictures: references, (1, 3, H, W) in [-1, 1], in the order in which they are meant.
+        encode: pixels (1, 3, F, H, W) to normalised latents.
+        spatial: pixels per latent, both ways.
+        strength: how closely all of it is followed.
+
+    Source: ali-vilab/VACE vace/models/wan/wan_vace.py. diffusers puts references in reverse order.
+    """
+    change = footage.mask
+    kept, changed = (encode(footage.pixels * part) for part in (1 - change, change))
+    seen = torch.cat([kept, changed], dim=1)  # (1, 2C, T, h, w)
+    shown = [encode(picture[:, :, None]) for picture in pictures]
+    front = [torch.cat([one, torch.zeros_like(one)], dim=1) for one in shown]
+    mask = folded_mask(change, seen.shape[2], spatial).to(seen)
+    mask = torch.cat([mask.new_zeros(1, mask.shape[1], len(shown), *mask.shape[3:]), mask], dim=2)
+    control = torch.cat([torch.cat([*front, seen], dim=2), mask], dim=1)
+    told = {"control": control, "strength": torch.full((1, 1), strength)}
+    return replace(base, heard=told, ahead=len(shown))
+
+
+def folded_mask(mask: Tensor, latent_frames: int, spatial: int) -> Tensor:
+    """A mask of pixels as channels of latents: every pixel under a latent becomes a channel.
+
+    Args:
+        mask: (1, 1, F, H, W).
+        latent_frames: T.
+        spatial: pixels per latent, both ways.
+
+    Returns:
+        (1, spatial^2, T, h, w), the channel of a pixel dy down and dx across being dy * spatial + dx.
+    """
+    _, _, frames, height, width = mask.shape
+    h, w = height // spatial, width // spatial
+    cells = mask.view(frames, h, spatial, w, spatial).permute(2, 4, 0, 1, 3).flatten(0, 1)  # (s * s, F, h, w)
+    return F.interpolate(cells[None], (latent_frames, h, w), mode="nearest-exact")

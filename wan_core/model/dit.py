@@ -12,6 +12,7 @@ is the same for all tokens of a segment.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -37,6 +38,11 @@ from wan_core.model.layers import (
 )
 from wan_core.model.rope import Rope
 from wan_core.ops import Slicing
+
+After = Callable[[int, Tensor], Tensor]
+#: Hands out blocks one after another, each fit to compute with until the next is asked for. Whoever places a
+#: model's weights may put one in the place of ``iter``; all access to blocks' weights goes through it.
+Walk = Callable[[Sequence[Any]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         self.proj_out = nn.Linear(dim, out_channels * math.prod(patch_size))
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.slicing = Slicing()
+        self.walk: Walk = iter
 
     @property
     def _layers(self) -> list[WanBlock]:
@@ -209,7 +216,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
     def context(self, text: Tensor, image: Tensor | None = None, bias: Tensor | None = None) -> Context:
         """Compute every block's conditioning keys and values.
 
-        Blocks must be resident: under block offload, use :meth:`tokens` instead.
+        Blocks must be resident or placed: under diffusers' group offload, use :meth:`tokens` instead.
 
         Args:
             text: (B, S, text_dim).
@@ -220,7 +227,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
             The context, to pass to :meth:`trunk` at every step.
         """
         tokens = self.tokens(text, image, bias)
-        return Context(tuple(block.attn2.keys_values(tokens) for block in self._layers))
+        return Context(tuple(block.attn2.keys_values(tokens) for block in self.walk(self._layers)))
 
     def tokens(self, text: Tensor, image: Tensor | None = None, bias: Tensor | None = None) -> Tokens:
         """Embed the conditioning tokens; arguments as in :meth:`context`."""
@@ -260,27 +267,25 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         rope = rope_tables.tables(self.config["attention_head_dim"], grid, str(latents.device))
         return Embedded(tokens, time, table, lengths, rope, grid)
 
-    def trunk(self, embedded: Embedded, context: Context | Tokens) -> Tensor:
+    def trunk(self, embedded: Embedded, context: Context | Tokens, after: After | None = None) -> Tensor:
         """Run the blocks.
 
         Args:
             embedded: this step's tokens and tables.
             context: from :meth:`context` or :meth:`tokens`.
+            after: what a family does to the tokens after each block, given its number.
 
         Returns:
             (B, L, C) tokens.
         """
         x = embedded.tokens
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.walk(self._layers)):
             pairs, heard = context, None
             if isinstance(context, Context):
                 pairs, heard = context.pairs[i], context.heard[i] if context.heard else None
             x = block(x, pairs, embedded.table, embedded.lengths, embedded.rope, self.slicing, heard)
-            x = self._after(i, x, context)
-        return x
-
-    def _after(self, number: int, x: Tensor, context: Context | Tokens) -> Tensor:  # noqa: ARG002 - for families
-        """What a family does to the tokens after a block."""
+            if after is not None:
+                x = after(i, x)
         return x
 
     def head(self, x: Tensor, embedded: Embedded) -> Tensor:
@@ -315,13 +320,25 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         Returns:
             The velocity, (B, out_channels, T, h, w).
         """
-        if timestep.ndim == 2:
-            values, counts = torch.unique_consecutive(timestep, dim=1, return_counts=True)
-            lengths = tuple(counts.tolist())
-        else:
-            patches = zip(hidden_states.shape[2:], self.config["patch_size"], strict=True)
-            values, lengths = timestep[:, None], (math.prod(n // p for n, p in patches),)
+        values, lengths = segments(timestep, hidden_states, self.config["patch_size"])
         embedded = self.embed(hidden_states, values, lengths, encoder_hidden_states.dtype)
         context = self.tokens(encoder_hidden_states, encoder_hidden_states_image)
         velocity = self.head(self.trunk(embedded, context), embedded)
         return Transformer2DModelOutput(sample=velocity) if return_dict else (velocity,)
+
+
+def segments(timestep: Tensor, latents: Tensor, patch: tuple[int, int, int]) -> tuple[Tensor, tuple[int, ...]]:
+    """Timesteps as diffusers gives them, as the distinct ones and their token counts.
+
+    Args:
+        timestep: (B,), or (B, L) with one timestep per token.
+        latents: (B, C, T, h, w).
+        patch: patch in (time, height, width).
+
+    Returns:
+        (B, U) timesteps and U counts that sum to L.
+    """
+    if timestep.ndim == 2:
+        values, counts = torch.unique_consecutive(timestep, dim=1, return_counts=True)
+        return values, tuple(counts.tolist())
+    return timestep[:, None], (math.prod(n // p for n, p in zip(latents.shape[2:], patch, strict=True)),)

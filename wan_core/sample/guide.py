@@ -119,6 +119,29 @@ class HumoFour:
         }
 
 
+@dataclass(frozen=True)
+class Phantom:
+    """Phantom: references and text guided apart, in three forward passes.
+
+    Attributes:
+        text: text scale.
+        image: reference scale.
+
+    Source: Phantom-video/Phantom phantom_wan/subject2video.py.
+    """
+
+    text: float = 7.5
+    image: float = 5.0
+
+    def weights(self, timestep: float, expert: int) -> dict[Branch, float]:  # noqa: ARG002 - the protocol's
+        """See :class:`Guide`."""
+        return {
+            Branch(): self.text,
+            Branch(text=False): self.image - self.text,
+            Branch(text=False, image=False): 1 - self.image,
+        }
+
+
 def guided(velocity: Velocity, latents: Tensor, timestep: Tensor, expert: int, guide: Guide) -> Tensor:
     """One guided velocity, (B, C, T, h, w) float32; branches of weight 0 are not run."""
     weights = {b: w for b, w in guide.weights(float(timestep), expert).items() if w != 0}

@@ -8,16 +8,19 @@ from typing import Any
 
 from wan_core.errors import CheckpointError
 from wan_core.specs import ModelSpec, family
-from wan_core.weights.hub import find
-from wan_core.weights.places import find_parts, implied_index, read_json, trunk_config
-from wan_core.weights.revision import revision
+from wan_core.weights.hub import Watch, find, split
+from wan_core.weights.places import Root, find_parts, implied_index, read_json, trunk_config
+from wan_core.weights.revision import revision, with_loras
+
+KINDS = (".safetensors", ".pth", ".gguf")  # of files that hold weights
 
 
-def describe(model: str | Path) -> ModelSpec:
+def describe(model: str | Path, loras: str = "") -> ModelSpec:
     """Say what a model is and how it is sampled.
 
     Args:
-        model: a folder in diffusers' or the official layout, or a repository id to download.
+        model: see :func:`wan_core.weights.hub.find`, perhaps with a family in front: "phantom-1.3b=DIR".
+        loras: see :func:`wan_core.weights.lora.listed`.
 
     Returns:
         The spec that the loaded pipeline will have.
@@ -25,22 +28,57 @@ def describe(model: str | Path) -> ModelSpec:
     Raises:
         CheckpointError: there is no such model, or its JSON files do not describe a Wan model.
     """
-    root = find(model)
-    index, stored = implied_index(root), trunk_config(root)
+    asked, where = split(model)
+    root = find(where, whole=False)
     try:
+        index, stored = implied_index(root), trunk_config(root)
         kind, config = _from_shapes(root) if stored is None else trunk(stored)
-        spec = family(config, index, config["num_layers"], kind)
+        spec = named(config, index, kind, asked)
     except KeyError as error:
-        raise CheckpointError(f"config.json: {error} is missing; this is not a Wan transformer") from error
-    return own_recipe(spec, root)
+        raise CheckpointError(f"{root.name}: {error} is missing; this is not a Wan transformer") from error
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"{root.name}: this is not a Wan transformer") from error
+    spec = own_recipe(spec, root)
+    if not loras:
+        return spec
+    from wan_core.weights.lora import listed, quickened  # torch, which JSON files do without
+
+    return quickened(replace(spec, revision=with_loras(spec.revision, listed(loras))), listed(loras))
 
 
-def _from_shapes(root: Path) -> tuple[str, dict]:
+def heft(model: str | Path, watch: Watch | None = None) -> int:
+    """Bytes of a model's weights on the disk, where they are then; what it takes in RAM is less.
+
+    Args:
+        model: as for :func:`describe`.
+        watch: is told how a download is coming on.
+
+    Raises:
+        CheckpointError: they cannot be downloaded.
+    """
+    root = find(split(model)[1], watch=watch)
+    files = root.files or [p for kind in KINDS for p in root.folder.rglob(f"*{kind}")]
+    return sum(path.stat().st_size for path in files)
+
+
+def named(config: dict, index: dict, kind: str, asked: str | None) -> ModelSpec:
+    """The family of a checkpoint; see :func:`wan_core.specs.family`.
+
+    Raises:
+        CheckpointError: it cannot be the one that was asked for.
+    """
+    try:
+        return family(config, index, config["num_layers"], kind, asked)
+    except ValueError as error:
+        raise CheckpointError(f"{asked}: {error}") from error
+
+
+def _from_shapes(root: Root) -> tuple[str, dict]:
     """The same from a bare file of tensors, as HuMo-1.7B is one."""
-    from wan_core.weights import keymap, load
+    from wan_core.weights import keymap, storage
 
-    tensors = load.renamed(load.read(find_parts(root).experts[0]))
-    return keymap.kind_of(set(tensors)), keymap.config_from(tensors)
+    shapes = keymap.to_diffusers(storage.shapes(find_parts(root).experts[0]))
+    return keymap.kind_of(set(shapes)), keymap.config_from(shapes)
 
 
 def trunk(config: dict) -> tuple[str, dict]:
@@ -53,7 +91,7 @@ def trunk(config: dict) -> tuple[str, dict]:
     known = {new: config.get(new, config.get(old)) for new, old in names.items()}
     if missing := [k for k, v in known.items() if v is None]:
         raise KeyError(missing[0])
-    kind = "wan"
+    kind = "vace" if config.get("vace_layers") else "wan"
     if "audio_inject_layers" in config:
         kind = "s2v"
     elif config.get("insert_audio") or "audio_tokens" in config:
@@ -61,9 +99,9 @@ def trunk(config: dict) -> tuple[str, dict]:
     return kind, config | known
 
 
-def own_recipe(spec: ModelSpec, root: Path) -> ModelSpec:
+def own_recipe(spec: ModelSpec, root: Root) -> ModelSpec:
     """A checkpoint's ``recipe.json``, if it has one, over its family's recipe, and which weights they are."""
-    own = read_json(root / "recipe.json", required=False)
+    own = {} if root.files else read_json(root.folder / "recipe.json", required=False)
     try:
         changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
         note = own.get("note", {})

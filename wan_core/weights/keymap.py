@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from torch import Tensor
 
+T = TypeVar("T")
 HUMO_WINDOW, HUMO_TRACKS = 8, 5  # audio frames per latent frame, and groups of the encoder's layers
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
@@ -33,6 +36,8 @@ _IN_BLOCK = {
     "ffn.0": "ffn.net.0.proj",
     "ffn.2": "ffn.net.2",
     "modulation": "scale_shift_table",
+    "before_proj": "proj_in",
+    "after_proj": "proj_out",  # VACE's branch
 }
 
 _IN_ATTENTION = {
@@ -41,7 +46,7 @@ _IN_ATTENTION = {
     "k_img": "add_k_proj", "v_img": "add_v_proj", "norm_k_img": "norm_added_k",
 }  # fmt: skip
 
-_BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
+_BLOCK = re.compile(r"^((?:vace_)?blocks\.\d+)\.(.+)$")
 _ATTENTION = re.compile(r"^(self_attn|cross_attn)\.([a-z_]+)(\.weight|\.bias)$")
 #: Audio attention: inside the blocks (HuMo), or beside them (S2V). diffusers has no names for it.
 _HEARING = re.compile(r"^(blocks\.\d+\.audio_attn|audio_injector\.injector\.\d+)\.(\w+)(\.weight|\.bias)$")
@@ -79,46 +84,70 @@ def rename(key: str) -> str:
         if key in _WHOLE:  # parameters without .weight or .bias
             return _WHOLE[key]
         return _WHOLE[stem] + dot + kind if stem in _WHOLE else key
-    number, rest = block.groups()
+    where, rest = block.groups()
     attention = _ATTENTION.match(rest)
     if attention is not None:
         which, part, kind = attention.groups()
         part = _IN_ATTENTION.get(part, part)
-        return f"blocks.{number}.{_IN_BLOCK[which]}.{part}{kind}"
+        return f"{where}.{_IN_BLOCK[which]}.{part}{kind}"
     for old, new in _IN_BLOCK.items():
         if rest == old or rest.startswith(old + "."):
-            return f"blocks.{number}.{new}{rest[len(old) :]}"
+            return f"{where}.{new}{rest[len(old) :]}"
     return key
 
 
-def to_diffusers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a whole original state dict."""
-    return {rename(key): tensor for key, tensor in tensors.items()}
+def original(name: str) -> str:
+    """The original name of a module or parameter, given diffusers': what :func:`rename` undoes."""
+    for old, new in _WHOLE.items():
+        if name == new or name.startswith(new + "."):
+            return old + name[len(new) :]
+    block = _BLOCK.match(name)
+    if block is None:
+        return name
+    where, rest = block.groups()
+    for old, new in _IN_BLOCK.items():
+        if rest == new or rest.startswith(new + "."):
+            rest = old + rest[len(new) :]
+            break
+    which, _, part = rest.partition(".")
+    if which in ("self_attn", "cross_attn"):
+        for old, new in _IN_ATTENTION.items():
+            if part == new or part.startswith(new + "."):
+                return f"{where}.{which}.{old}{part[len(new) :]}"
+    return f"{where}.{rest}"
+
+
+def to_diffusers(tensors: Mapping[str, T]) -> dict[str, T]:
+    """A whole state dict, or the shapes of one, under diffusers' names, whatever it came under."""
+    change = rename if is_original(set(tensors)) else strip
+    return {change(key): tensor for key, tensor in tensors.items()}
 
 
 def kind_of(keys: set[str]) -> str:
-    """The class of trunk that parameter names speak of: "wan", "humo" or "s2v"."""
+    """The class of trunk that parameter names speak of: "wan", "humo", "s2v" or "vace"."""
     names = {strip(k) for k in keys}
+    if "vace_patch_embedding.weight" in names:
+        return "vace"
     if any(k.startswith("audio_proj.") for k in names):
         return "humo"
     return "s2v" if any(k.startswith("casual_audio_encoder.") for k in names) else "wan"
 
 
-def config_from(tensors: dict[str, Tensor], head_dim: int | None = None) -> dict:
+def config_from(tensors: Mapping[str, Tensor | tuple[int, ...]], head_dim: int | None = None) -> dict:
     """The transformer config that these (diffusers-named) tensors imply.
 
     Args:
-        tensors: a state dict, or a map of names to anything with a shape.
+        tensors: a state dict, or the shapes of one.
         head_dim: channels of one head; real Wan models all have 128, which is the default when it
             divides the width.
 
     Returns:
         Keyword arguments of :class:`wan_core.model.dit.WanDiT`.
     """
-    shape = {k: tuple(t.shape) for k, t in tensors.items()}
+    shape = {k: tuple(t.shape) if isinstance(t, Tensor) else t for k, t in tensors.items()}
     dim, in_channels, *patch = shape["patch_embedding.weight"]
     head_dim = head_dim or (128 if dim % 128 == 0 else dim)
-    layers = 1 + max(int(m[1]) for k in shape if (m := _BLOCK.match(k)))
+    layers = _count("blocks.", shape)
     added = shape.get("blocks.0.attn2.add_k_proj.weight")
     image = shape.get("condition_embedder.image_embedder.norm1.weight")
     position = shape.get("condition_embedder.image_embedder.pos_embed")
@@ -136,12 +165,23 @@ def config_from(tensors: dict[str, Tensor], head_dim: int | None = None) -> dict
         "image_dim": image[0] if image else None,
         "added_kv_proj_dim": added[1] if added else None,
         "pos_embed_seq_len": position[1] if position else None,
-    } | _audio_config(shape)
+    } | _family_config(shape, layers)
 
 
-def _audio_config(shape: dict[str, tuple[int, ...]]) -> dict:
-    """The fields that HuMo and S2V add; for a plain trunk, none."""
+def _count(prefix: str, keys: Iterable[str]) -> int:
+    """How many modules of a list there are."""
+    return 1 + max(int(k[len(prefix) :].partition(".")[0]) for k in keys if k.startswith(prefix))
+
+
+def _family_config(shape: dict[str, tuple[int, ...]], layers: int) -> dict:
+    """The fields that HuMo, S2V and VACE add; for a plain trunk, none."""
     kind = kind_of(set(shape))
+    if kind == "vace":  # no tensor says after which blocks; the published ones are spread evenly
+        apart = layers // _count("vace_blocks.", shape)
+        return {
+            "vace_layers": tuple(range(0, layers, apart)),
+            "vace_in_channels": shape["vace_patch_embedding.weight"][1],
+        }
     if kind == "humo":
         hidden, features = shape["audio_proj.audio_proj_glob_1.layer.weight"]
         (dim,) = shape["audio_proj.audio_proj_glob_norm.layer.weight"]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, ModelMixin
+from diffusers.models.modeling_utils import no_init_weights
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
 from wan_core.errors import CheckpointError
-from wan_core.model.adapters import HumoDiT, S2VDiT
+from wan_core.model.adapters import HumoDiT, S2VDiT, VaceDiT
 from wan_core.model.dit import WanDiT
 from wan_core.weights import keymap, original, original_clip
 from wan_core.weights.places import read_json
+from wan_core.weights.storage import read
 
-CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT}
+CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT, "vace": VaceDiT}
 #: Parameters that stay float32 in a half-precision model, as diffusers keeps them.
 KEPT_FP32 = (
     "time_embedder",
@@ -39,7 +39,7 @@ def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
 
     Args:
         path: a folder with ``config.json`` and ``*.safetensors`` in diffusers' or the original
-            layout, or one ``.safetensors`` or ``.pth`` file with either kind of names.
+            layout, or one ``.safetensors``, ``.pth`` or ``.gguf`` file with either kind of names.
         dtype: of the weights; the parts that need it stay float32.
 
     Returns:
@@ -50,7 +50,7 @@ def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
     """
     stored = {} if path.is_file() else read_json(path / "config.json", required=False)
     # cast while reading, shard by shard; a second time where only the new names tell what stays float32
-    tensors = renamed(read(path, lambda key, tensor: _settle(key, tensor, dtype)))
+    tensors = keymap.to_diffusers(read(path, lambda key, tensor: _settle(key, tensor, dtype)))
     tensors = {k: _settle(k, v, dtype) for k, v in tensors.items() if "norm_added_q" not in k}
     model = build(stored, tensors, path.name)
     model.load_state_dict(tensors, assign=True)
@@ -58,14 +58,15 @@ def transformer(path: Path, dtype: torch.dtype) -> WanDiT:
 
 
 def text_encoder(path: Path, dtype: torch.dtype) -> UMT5EncoderModel:
-    """Load UMT5 from transformers' folder or the official single file.
+    """Load UMT5 from transformers' folder or a single file, with official or the library's names.
 
     Raises:
         CheckpointError: it is missing, damaged, or not such an encoder.
     """
     if path.is_dir():
         return component(path, UMT5EncoderModel, dtype)
-    tensors = read(path, lambda _, tensor: tensor.to(dtype))
+    tensors = {original.official_text_name(k): v for k, v in read(path, lambda _, x: x.to(dtype)).items()}
+    tensors.pop("encoder.embed_tokens.weight", None)  # the same as the other end's
     try:
         config = UMT5Config(**original.text_config({k: tuple(v.shape) for k, v in tensors.items()}))
     except KeyError as error:
@@ -133,50 +134,6 @@ def _filled(model: Any, tensors: dict[str, Tensor], name: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def read(path: Path, cast: Callable[[str, Tensor], Tensor] = lambda _, tensor: tensor) -> dict[str, Tensor]:
-    """Read a file, or a folder's shards one after another, casting as it goes.
-
-    Args:
-        path: a ``.safetensors`` or ``.pth`` file, or a folder of the former.
-        cast: what to make of a tensor by its name, so that nothing stands twice in float32.
-
-    Raises:
-        CheckpointError: there is none, or one is damaged.
-    """
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"{path.name}: no .safetensors file in this folder")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            for key, tensor in _pickled(file) if file.suffix == ".pth" else _stored(file):
-                tensors[key] = cast(key, tensor)
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise CheckpointError(f"{file.name}: this file is damaged or cut short; download it again") from error
-    return tensors
-
-
-def _stored(file: Path) -> Iterator[tuple[str, Tensor]]:
-    with safe_open(file, framework="pt") as shard:
-        for key in shard.keys():  # noqa: SIM118 - a safe_open is not a dict
-            yield key, shard.get_tensor(key)
-
-
-def _pickled(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of a ``.pth``; only weights are unpickled, never code."""
-    data = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    if not isinstance(data, dict) or not all(isinstance(v, Tensor) for v in data.values()):
-        raise CheckpointError(f"{file.name}: this file does not hold a model's tensors")
-    yield from data.items()
-
-
-def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A transformer's tensors under diffusers' names, whatever they came under."""
-    if keymap.is_original(set(tensors)):
-        return keymap.to_diffusers(tensors)
-    return {keymap.strip(k): v for k, v in tensors.items()}
-
-
 def _settle(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
@@ -200,7 +157,9 @@ def build(stored: dict, tensors: dict[str, Tensor], name: str) -> WanDiT:
     Raises:
         CheckpointError: these are not a Wan transformer's tensors, or they are not complete.
     """
-    with torch.device("meta"):
+    if any(key.startswith(("face_adapter", "motion_encoder", "face_encoder")) for key in tensors):
+        raise CheckpointError(f"{name}: this is Wan2.2-Animate, which is not made here")
+    with torch.device("meta"), no_init_weights():
         model = CLASSES[keymap.kind_of(set(tensors))](**_config(stored, tensors, name))
     check(model, tensors, name)
     return model
@@ -217,7 +176,9 @@ def _config(stored: dict, tensors: dict[str, Tensor], name: str) -> dict:
     if stored.get("eps"):
         config["eps"] = float(stored["eps"])
     kind = keymap.kind_of(set(tensors))
-    if kind != "wan":  # neither has an image branch, and their classes take no fields for one
+    if kind == "vace" and stored.get("vace_layers"):
+        config["vace_layers"] = tuple(stored["vace_layers"])
+    if kind in ("humo", "s2v"):  # neither has an image branch, and their classes take no fields for one
         config = {k: v for k, v in config.items() if k not in ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len")}
     if kind == "s2v":
         config |= {k: stored[k] for k in ("audio_inject_layers", "zero_timestep") if k in stored}

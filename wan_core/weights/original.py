@@ -38,6 +38,22 @@ def text_name(key: str) -> str:
     return f"encoder.block.{block[1]}.{_IN_T5_BLOCK[block[2]]}.weight"
 
 
+_T5_LAYER = re.compile(r"^encoder\.block\.(\d+)\.(.+)\.weight$")
+_OF_T5_LAYER = {new: old for old, new in _IN_T5_BLOCK.items()}
+
+
+def official_text_name(key: str) -> str:
+    """What :func:`text_name` undoes: single files hold either kind of names."""
+    if key == "shared.weight":
+        return "token_embedding.weight"
+    if key == "encoder.final_layer_norm.weight":
+        return "norm.weight"
+    layer = _T5_LAYER.match(key)
+    if layer is None or layer[2] not in _OF_T5_LAYER:
+        return key
+    return f"blocks.{layer[1]}.{_OF_T5_LAYER[layer[2]]}.weight"
+
+
 def text_config(shapes: Shapes) -> dict[str, Any]:
     """Keyword arguments of transformers' ``UMT5Config``.
 

@@ -1,4 +1,4 @@
-"""The vision tower of the official CLIP file under transformers' names, and the config its shapes imply.
+"""The vision tower of a single CLIP file, official or ComfyUI's, as transformers has it, and the config it implies.
 
 Source: Wan-Video/Wan2.1 wan/modules/clip.py (VisionTransformer).
 """
@@ -21,6 +21,9 @@ _OUTSIDE = {
     "visual.post_norm.weight": "post_layernorm.weight",
     "visual.post_norm.bias": "post_layernorm.bias",
 }
+#: What tells transformers' own names, which ComfyUI's file has, perhaps under one level more.
+_PREFIX, _MARK, _PLACES = "vision_model.", "embeddings.class_embedding", "embeddings.position_embedding.weight"
+_THEIR_BLOCK = re.compile(r"^encoder\.layers\.(\d+)\.")
 _BLOCK = re.compile(r"^visual\.transformer\.(\d+)\.(.+)\.(weight|bias)$")
 _IN_BLOCK = {
     "norm1": "layer_norm1", "norm2": "layer_norm2", "attn.proj": "self_attn.out_proj", "mlp.0": "mlp.fc1",
@@ -32,17 +35,21 @@ def vision_config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Keyword arguments of transformers' ``CLIPVisionConfig``.
 
     Args:
-        shapes: of an official CLIP's tensors, under their own names.
+        shapes: of a CLIP's tensors, under their official names or, as ComfyUI keeps them, transformers'.
 
     Raises:
         KeyError: naming a tensor that is missing.
     """
-    width, _, patch, _ = shapes["visual.patch_embedding.weight"]
-    places = shapes["visual.pos_embedding"][1] - 1
+    named = {k.removeprefix(_PREFIX): v for k, v in shapes.items()}
+    theirs = _MARK in named
+    width, _, patch, _ = named["embeddings.patch_embedding.weight" if theirs else "visual.patch_embedding.weight"]
+    places = named[_PLACES][0] - 1 if theirs else named["visual.pos_embedding"][1] - 1
+    first = "encoder.layers.0.mlp.fc1.weight" if theirs else "visual.transformer.0.mlp.0.weight"
+    block = _THEIR_BLOCK if theirs else _BLOCK
     return {
         "hidden_size": width,
-        "intermediate_size": shapes["visual.transformer.0.mlp.0.weight"][0],
-        "num_hidden_layers": 1 + max(int(m[1]) for k in shapes if (m := _BLOCK.match(k))),
+        "intermediate_size": named[first][0],
+        "num_hidden_layers": 1 + max(int(m[1]) for k in named if (m := block.match(k))),
         "num_attention_heads": max(1, width // HEAD_DIM),
         "image_size": patch * round(places**0.5),
         "patch_size": patch,
@@ -56,6 +63,10 @@ def vision_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The head and the text tower have no place in it and are left out.
     """
+    plain = {k.removeprefix(_PREFIX): v for k, v in tensors.items()}
+    if _MARK in plain:
+        kept = ("embeddings.", "pre_layrnorm.", "encoder.", "post_layernorm.")
+        return {k: v for k, v in plain.items() if k.startswith(kept) and not k.endswith("position_ids")}
     out = {}
     for key, tensor in tensors.items():
         if key in _OUTSIDE:

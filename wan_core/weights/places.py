@@ -14,11 +14,39 @@ _EXPERTS = ("high_noise_model", "low_noise_model")
 #: What official code downloads once and shares; HuMo's own repository holds only its transformers.
 _BASE, _WHISPER, _WAV2VEC = "Wan2.1-T2V-1.3B", "whisper-large-v3", "wav2vec2-large-xlsr-53-english"
 _VAE = ("Wan2.1_VAE.pth", "Wan2.2_VAE.pth", "Wan2.1_VAE.safetensors", "Wan2.2_VAE.safetensors")
+_VAE_OF = {16: ("wan_2.1_vae.safetensors", *_VAE[::2]), 48: ("wan2.2_vae.safetensors", *_VAE[1::2])}
 _CLIP = (
     "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
     "models_clip_open-clip-xlm-roberta-large-vit-huge-14.safetensors",
+    "clip_vision_h.safetensors",
 )
 _TEXT = ("models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors")
+
+
+#: What else tells a transformer's shards, or is one.
+_INDEXES = ("humo.safetensors.index.json", "Phantom_Wan_14B.safetensors.index.json")
+_PICKLES = ("ema.pth", "Phantom-Wan-1.3B.pth")
+#: Beside a single file, or in folders of ComfyUI's names.
+_SHELVES = ("vae", "text_encoders", "clip", "audio_encoders", "clip_vision")
+_TEXTS = ("umt5_xxl_fp16.safetensors", "umt5_xxl_bf16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors")
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where a model was found.
+
+    Attributes:
+        folder: its own, or the one its files are in.
+        files: of its transformers, if those are what was named; else ().
+    """
+
+    folder: Path
+    files: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.files[0].name if self.files else self.folder.name
 
 
 @dataclass(frozen=True)
@@ -47,96 +75,127 @@ class Places:
     index: dict[str, Any] = field(default_factory=dict)
 
 
-def is_model(root: Path) -> bool:
+def is_model(folder: Path) -> bool:
     """Whether a folder looks like a whole model, in either layout."""
-    return (root / "model_index.json").exists() or bool(_official_experts(root))
+    return (folder / "model_index.json").exists() or bool(_official_experts(folder))
 
 
-def find_parts(root: Path) -> Places:
+def find_parts(root: Root) -> Places:
     """Find a model's components.
 
     Args:
-        root: a folder in diffusers' layout, an official one, or HuMo's beside the folders it shares.
+        root: a folder in diffusers' layout, an official one, or HuMo's or Phantom's beside the folders it
+            shares; or single files, with what they need beside them or in folders of ComfyUI's names.
 
     Raises:
-        CheckpointError: it is neither, or a component is not where it belongs.
+        CheckpointError: it is none, or a component is not where it belongs.
     """
-    return _diffusers(root) if (root / "model_index.json").exists() else _official(root)
+    return _diffusers(root.folder) if _in_diffusers_layout(root) else _official(root)
 
 
-def trunk_config(root: Path) -> dict[str, Any] | None:
-    """The ``config.json`` of a model's (first) transformer; None where an official file has none."""
-    if (root / "model_index.json").exists():
-        return read_json(root / "transformer" / "config.json")
-    first = _official_experts(root)[0]
+def trunk_config(root: Root) -> dict[str, Any] | None:
+    """The ``config.json`` of a model's (first) transformer; None where a file has none."""
+    if root.files:
+        return None
+    if _in_diffusers_layout(root):
+        return read_json(root.folder / "transformer" / "config.json")
+    first = _official_experts(root.folder)[0]
     path = (first if first.is_dir() else first.parent) / "config.json"
     return read_json(path) if path.exists() else None
 
 
-def implied_index(root: Path) -> dict[str, Any]:
-    """``model_index.json``, or what of it an official folder implies."""
-    if (root / "model_index.json").exists():
-        return read_json(root / "model_index.json")
-    if len(_official_experts(root)) == 1:
+def implied_index(root: Root) -> dict[str, Any]:
+    """``model_index.json``, or what of it official folders and files imply."""
+    if _in_diffusers_layout(root):
+        return read_json(root.folder / "model_index.json")
+    experts = root.files or _official_experts(root.folder)
+    if len(experts) == 1:
         return {}
-    shown = (trunk_config(root) or {}).get("in_dim", 16) > 16
-    return {"boundary_ratio": SPECS["wan2.2-i2v-a14b" if shown else "wan2.2-t2v-a14b"].boundary}
+    if len(experts) > 2:
+        raise CheckpointError(f"{root.name}: a Wan model has one transformer, or two: high noise first, then low")
+    shown = (trunk_config(root) or {}).get("in_dim") or _shapes(next(iter(experts)))["patch_embedding.weight"][1]
+    return {"boundary_ratio": SPECS["wan2.2-i2v-a14b" if shown > 16 else "wan2.2-t2v-a14b"].boundary}
 
 
-def _diffusers(root: Path) -> Places:
-    index = read_json(root / "model_index.json")
+def _in_diffusers_layout(root: Root) -> bool:
+    return not root.files and (root.folder / "model_index.json").exists()
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a transformer's tensors under their names without prefixes."""
+    from wan_core.weights import keymap, storage  # torch, which a folder's JSON files do without
+
+    return {keymap.strip(name): shape for name, shape in storage.shapes(path).items()}
+
+
+def _diffusers(folder: Path) -> Places:
+    index = read_json(folder / "model_index.json")
     two = index.get("boundary_ratio") is not None
-    vision = root / "image_processor", root / "image_encoder"
-    hearing = root / "audio_processor", root / "audio_encoder"
+    vision = folder / "image_processor", folder / "image_encoder"
+    hearing = folder / "audio_processor", folder / "audio_encoder"
     return Places(
-        root,
-        (root / "transformer", root / "transformer_2") if two else (root / "transformer",),
-        root / "vae",
-        root / "text_encoder",
-        root / "tokenizer",
+        folder,
+        (folder / "transformer", folder / "transformer_2") if two else (folder / "transformer",),
+        folder / "vae",
+        folder / "text_encoder",
+        folder / "tokenizer",
         vision if vision[1].is_dir() else None,
         hearing if hearing[1].is_dir() else None,
         index,
     )
 
 
-def _official_experts(root: Path) -> tuple[Path, ...]:
+def _official_experts(folder: Path) -> tuple[Path, ...]:
     """The transformers of an official folder: folders of shards, or one ``.pth``; none if it has none."""
-    pair = tuple(root / name for name in _EXPERTS)
+    pair = tuple(folder / name for name in _EXPERTS)
     if all(path.is_dir() for path in pair):
         return pair
-    if any(root.glob("diffusion_pytorch_model*.safetensors")) or (root / "humo.safetensors.index.json").exists():
-        return (root,)
-    return tuple(sorted(p for p in root.glob("*.pth") if p.name == "ema.pth"))
+    # shards, or their index where only that was downloaded so far, or HuMo's and Phantom's
+    shards = any(folder.glob("diffusion_pytorch_model*.safetensors*"))
+    if shards or any((folder / name).exists() for name in _INDEXES) or _speaks_of_wan(folder):
+        return (folder,)
+    return tuple(folder / name for name in _PICKLES if (folder / name).exists())[:1]
 
 
-def _official(root: Path) -> Places:
-    hearing, clip = _seek(root, (_WAV2VEC, _WHISPER)), next((root / n for n in _CLIP if (root / n).exists()), None)
+def _speaks_of_wan(folder: Path) -> bool:
+    """Whether a folder's ``config.json`` is an official transformer's: small ones have a single shard, and no index."""
+    return read_json(folder / "config.json", required=False).get("_class_name") == "WanModel"
+
+
+def _official(root: Root) -> Places:
+    folder = root.folder
+    hearing, clip = _seek(folder, (_WAV2VEC, _WHISPER)), _seek(folder, _CLIP, beside=bool(root.files))
+    vaes = _VAE
+    if root.files:  # a shelf may hold both
+        shapes = _shapes(root.files[0])
+        out = shapes.get("head.head.weight", shapes.get("proj_out.weight", (64,)))[0] // 4
+        vaes = _VAE_OF.get(out, _VAE)
     return Places(
-        root,
-        _official_experts(root),
-        _near(root, _VAE),
-        _near(root, _TEXT),
-        _near(root, ("google/umt5-xxl",)),
+        folder,
+        root.files or _official_experts(folder),
+        _near(folder, vaes),
+        _near(folder, (*_TEXT, *_TEXTS)),
+        _near(folder, ("google/umt5-xxl", "tokenizer")),
         (clip, clip) if clip else None,
         (hearing, hearing) if hearing else None,
         implied_index(root),
     )
 
 
-def _seek(root: Path, names: tuple[str, ...]) -> Path | None:
+def _seek(folder: Path, names: tuple[str, ...], beside: bool = True) -> Path | None:
     """The first of some files or folders here, or beside this folder where downloads are shared."""
-    for place in (root, root / _BASE, *(p for up in list(root.parents)[:2] for p in (up, up / _BASE))):
+    near = [folder, *list(folder.parents)[:2]] if beside else [folder]
+    for place in (p for up in near for p in (up, up / _BASE, *(up / shelf for shelf in _SHELVES))):
         for name in names:
             if (place / name).exists():
                 return place / name
     return None
 
 
-def _near(root: Path, names: tuple[str, ...]) -> Path:
-    found = _seek(root, names)
+def _near(folder: Path, names: tuple[str, ...]) -> Path:
+    found = _seek(folder, names)
     if found is None:
-        raise CheckpointError(f"{root.name}: {names[0]} is missing; put it here, or into a {_BASE} folder beside it")
+        raise CheckpointError(f"{folder.name}: {names[0]} is missing; put it here, or into a {_BASE} folder beside it")
     return found
 
 

@@ -2,5 +2,6 @@
 
 from wan_core.model.adapters.humo import HumoDiT
 from wan_core.model.adapters.s2v import S2VDiT, SpeechContext
+from wan_core.model.adapters.vace import ControlContext, VaceDiT
 
-__all__ = ["HumoDiT", "S2VDiT", "SpeechContext"]
+__all__ = ["ControlContext", "HumoDiT", "S2VDiT", "SpeechContext", "VaceDiT"]

@@ -134,5 +134,5 @@ class HumoDiT(WanDiT):
         if audio is None:
             raise ValueError("HuMo listens in every block; pass zeros for silence")
         tokens = Tokens(self.audio_proj(audio))
-        heard = [b.audio_attn.keys_values(tokens)[0] for b in self._layers if b.audio_attn is not None]
+        heard = [b.audio_attn.keys_values(tokens)[0] for b in self.walk(self._layers) if b.audio_attn is not None]
         return Context(super().context(text, image, bias).pairs, tuple(heard))

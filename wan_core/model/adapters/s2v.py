@@ -14,7 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from wan_core.model import rope as rope_tables
-from wan_core.model.dit import Context, Embedded, WanDiT
+from wan_core.model.dit import After, Context, Embedded, WanDiT
 from wan_core.model.layers import Attention, KeyValue, PatchEmbedding, Tokens
 from wan_core.model.rope import Rope
 
@@ -342,11 +342,16 @@ class S2VDiT(WanDiT):
         cos, sin = (torch.cat(pair) for pair in zip(video.rope, context.still_rope, strict=True))
         return Embedded(tokens, video.time, video.table, lengths, (cos, sin), video.grid)
 
-    def _after(self, number: int, x: Tensor, context: Context | Tokens) -> Tensor:
+    def trunk(self, embedded: Embedded, context: Context | Tokens, after: After | None = None) -> Tensor:
+        """The base's, with the clip's audio after some of the blocks."""
+        assert isinstance(context, SpeechContext)
+        assert after is None
+        return super().trunk(embedded, context, lambda number, x: self._inject(number, x, context))
+
+    def _inject(self, number: int, x: Tensor, context: SpeechContext) -> Tensor:
         layers = tuple(self.config["audio_inject_layers"])
         if number not in layers:
             return x
-        assert isinstance(context, SpeechContext)
         assert context.pose is not None
         place = layers.index(number)
         injection, attention = context.injections[place], self.audio_injector.injector[place]
