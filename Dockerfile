@@ -1,5 +1,8 @@
-# docker build -t wan-atelier . && docker run -p 7860:7860 -v wan:/home/user/outputs wan-atelier   (add --gpus all for a GPU)
+# docker build -t wan-atelier . && docker run -p 7860:7860 -v wan:/home/user/outputs wan-atelier
+# For a GPU, torch's CUDA build in place of the pinned one:
+# docker build --build-arg CONSTRAINTS=requirements.txt -t wan-atelier . && docker run --gpus all -p 7860:7860 -v wan:/home/user/outputs wan-atelier
 FROM python:3.11-slim
+ARG CONSTRAINTS=requirements.lock
 
 RUN useradd --create-home --uid 1000 user
 USER user
@@ -13,8 +16,10 @@ ENV PATH=/home/user/.local/bin:$PATH \
     PYTHONUNBUFFERED=1
 
 COPY --chown=user requirements.txt requirements.lock ./
-RUN pip install --no-cache-dir --user -r requirements.txt -c requirements.lock
+RUN pip install --no-cache-dir --user -r requirements.txt -c $CONSTRAINTS
 COPY --chown=user . .
 
 EXPOSE 7860
+HEALTHCHECK --start-period=60s --interval=30s CMD \
+    python -c "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('GRADIO_SERVER_PORT', '7860'), timeout=5)"
 CMD ["python", "app.py"]

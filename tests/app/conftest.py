@@ -11,14 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT = 120
+#: What Gradio's client says of its streams when a page is reloaded in the middle of them.
+LEAVING = ("AbortError: BodyStreamBuffer was aborted", "Unexpected error Connection errored out")
+#: And what it also may say, of a page that was really left: one stream cut while another of its session opens.
+LEFT = (*LEAVING, "AbortError: signal is aborted without reason", "Unexpected error 404: Not Found")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
          "--use-fake-ui-for-media-stream"]  # fmt: skip
@@ -104,12 +108,35 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
+@contextmanager
+def quiet(page: Page) -> Iterator[None]:
+    """Whatever is done to a page, its console must say nothing of errors."""
+    said, documents = [], []
+    page.on("domcontentloaded", lambda loaded: documents.append(loaded.url))
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    yield
+    excused = LEFT if len(documents) > 1 else LEAVING
+    assert [text for text in said if not text.startswith(excused)] == []
+
+
+def plays(page: Page, seconds: float, fps: int = 16, size: tuple[int, int] = (128, 128)) -> Locator:
+    """The open tab's video, once it plays and is found to be as long and as large as was planned."""
+    video = page.locator(".stage video:visible")
+    expect(video).to_be_visible(timeout=120_000)
+    ready = "() => [...document.querySelectorAll('.stage video')].some(v => v.offsetParent && v.readyState >= 3)"
+    page.wait_for_function(ready, timeout=60_000)
+    assert abs(video.evaluate("v => v.duration") - seconds) <= 1 / fps
+    assert video.evaluate("v => [v.videoWidth, v.videoHeight]") == list(size)
+    return video
+
+
 @pytest.fixture
 def page(app: str, browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     page = context.new_page()
-    page.goto(app)
-    # the last thing a loading page changes: whatever is typed before may be laid over once more
-    expect(page.locator("#head .badge")).to_contain_text("CPU", timeout=60_000)
-    yield page
-    context.close()
+    with closing(context), quiet(page):
+        page.goto(app)
+        # the last thing a loading page changes: whatever is typed before may be laid over once more
+        expect(page.locator("#head .badge")).to_contain_text("CPU", timeout=60_000)
+        yield page

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import time
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -10,10 +13,31 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from wan_core import BUILT_IN, SPEAKER, Request
+from wan_core.plan import Plan
+from wan_core.studio.jobs import Jobs
+from wan_core.studio.ledger import Ledger
+from wan_core.studio.queue import Queue
+from wan_core.ui.desk import Desk
+from wan_core.ui.page import build
+from wan_core.weights.describe import describe
+
+SNAPSHOT = Path(__file__).with_name("api.json")
+LIMIT = 120
+
 
 @pytest.fixture
 def client(app: str, tmp_path: Path) -> Client:
     return Client(app, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
+
+
+def ended(client: Client, job: str) -> dict:
+    """Wait for a job; its last status."""
+    deadline = time.monotonic() + LIMIT
+    while (status := client.predict(job, api_name="/status"))["phase"] not in ("done", "failed", "stopped"):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.05)
+    return status
 
 
 def video_of(result) -> Path:
@@ -30,9 +54,9 @@ def read(path: Path) -> tuple[dict, np.ndarray]:
 
 
 def test_text_to_video(client: Client) -> None:
-    video, seed, _ = client.predict(prompt="a red ball", num_inference_steps=4, seed=11, api_name="/text_to_video")
+    video, recipe, _ = client.predict(prompt="a red ball", num_inference_steps=4, seed=11, api_name="/text_to_video")
     meta, frames = read(video_of(video))
-    assert seed == 11
+    assert (recipe["seed"], recipe["prompt"], recipe["num_inference_steps"]) == (11, "a red ball", 4)
     assert (meta["codec"], meta["size"], meta["fps"]) == ("h264", (128, 128), 16.0)
     assert "yuv420p" in meta["pix_fmt"]
     assert frames.shape == (33, 128, 128, 3)
@@ -42,9 +66,10 @@ def test_a_video_tells_how_to_make_it_again(client: Client, tmp_path: Path) -> N
     made, *_ = client.predict(prompt="a blue ring circling", num_inference_steps=3, seed=5, api_name="/text_to_video")
     recipe = client.predict(file=handle_file(str(video_of(made))), api_name="/restore")
     assert recipe["api_name"] == "/text_to_video"
+    job = client.predict(recipe=recipe["recipe"], api_name="/submit")
+    assert client.predict(job, api_name="/result")[1]["prompt"] == "a blue ring circling"
     assert recipe["differs"] == []
-    again, seed, _ = client.predict(**recipe["fields"], api_name=recipe["api_name"])
-    assert seed == 5
+    again, *_ = client.predict(**recipe["fields"], api_name=recipe["api_name"])
     assert video_of(again).read_bytes() == video_of(made).read_bytes()
     text = tmp_path / "x.mp4"
     text.write_text("not a video")
@@ -83,35 +108,98 @@ def test_a_text_file_named_png(client: Client, tmp_path: Path) -> None:
         client.predict(prompt="a ball", image=handle_file(path), api_name="/image_to_video")
 
 
-def test_the_same_seed_gives_the_same_file(client: Client) -> None:
-    runs = [
-        client.predict(prompt="a blue star", num_inference_steps=3, seed=5, api_name="/text_to_video")[0]
-        for _ in range(2)
-    ]
-    first, second = (read(video_of(r))[1] for r in runs)
-    assert np.array_equal(first, second)
+def test_what_was_made_before_is_not_made_again(client: Client, app: str, tmp_path: Path) -> None:
+    wish = {"prompt": "a blue star", "num_inference_steps": 3, "num_frames": 9}
+    made, recipe, job = client.predict(**wish, api_name="/text_to_video")  # a seed is drawn
+    stranger = Client(app, verbose=False, download_files=str(tmp_path / "there"), analytics_enabled=False)
+    again, _, other = stranger.predict(**wish, seed=recipe["seed"], api_name="/text_to_video")
+    assert video_of(again).read_bytes() == video_of(made).read_bytes()
+    assert other != job
+    status = stranger.predict(other, api_name="/status")
+    assert (status["phase"], status["tries"]) == ("done", 0)  # nobody worked on it
+    *_, fresh = stranger.predict(**wish, seed=recipe["seed"] + 1, api_name="/text_to_video")
+    assert stranger.predict(fresh, api_name="/status")["tries"] == 1
 
 
-def test_what_is_public(client: Client) -> None:
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
-        "/text_to_video",
-        "/image_to_video",
-        "/reference_to_video",
-        "/status",
-        "/result",
-        "/cancel",
-        "/retry",
-        "/verify",
-        "/restore",
+def test_a_plan_is_a_recipe_that_can_be_handed_in(client: Client) -> None:
+    plan = client.predict(recipe={"prompt": "a red ball", "duration_seconds": 0.5, "seed": 3}, api_name="/plan")
+    assert plan["recipe"]["num_frames"] == 9
+    assert plan["video_seconds"] == 9 / 16
+    assert plan["flops"] > 0
+    job = client.predict(recipe=plan["recipe"] | {"num_inference_steps": 2}, api_name="/submit")
+    ended(client, job)
+    video, recipe = client.predict(job, api_name="/result")
+    assert read(video_of(video))[1].shape == (9, 128, 128, 3)
+    assert recipe["seed"] == 3
+
+
+def test_a_recipe_with_a_picture(client: Client, photo: Path) -> None:
+    wish = {"prompt": "moving right", "num_frames": 5, "num_inference_steps": 2, "mode": "image", "focal_point": [0, 1]}
+    job = client.predict(recipe=wish, image=handle_file(photo), api_name="/submit")
+    ended(client, job)
+    _, recipe = client.predict(job, api_name="/result")
+    assert (recipe["mode"], recipe["focal_point"]) == ("image", [0.0, 1.0])
+
+
+@pytest.mark.parametrize(("recipe", "field", "fix"), [
+    ({"prompt": "a ball", "num_frames": 32}, "num_frames", "try 29 or 33"),
+    ({"prompt": "a ball", "num_frame": 33}, "num_frame", "try num_frames"),
+    ({"prompt": "a ball", "mode": "image"}, "mode", "this would be text"),
+    ({"prompt": "a ball", "model": "wan2.1-t2v-14b"}, "model",
+     "this would be built-in: leave model out if that will do"),
+    ({}, "prompt", 'try "a red ball bouncing on grass"'),
+    ("a ball", "recipe", 'try {"prompt": "a red ball"}'),
+])  # fmt: skip
+@pytest.mark.parametrize("endpoint", ["/plan", "/submit"])
+def test_errors_say_to_programs_what_would_help(
+    client: Client, endpoint: str, recipe: object, field: str, fix: str
+) -> None:
+    with pytest.raises(AppError) as caught:
+        client.predict(recipe=recipe, api_name=endpoint)
+    said = json.loads(caught.value.title)
+    assert (said["code"], said["field"], said["fix"], said["retry_after"]) == ("request", field, fix, None)
+    assert said["message"] == html.unescape(str(caught.value))
+
+
+def test_endpoints_stay_as_they_are() -> None:
+    """Programs out there rely on them; after a change that is meant, ``python -m tests.app.test_api`` writes anew."""
+    assert described() == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def described() -> dict:
+    """Every public endpoint of the app as it starts: its words, parameters and results."""
+
+    def check(request: Request) -> Plan:
+        raise AssertionError(request)
+
+    ledger = Ledger(Jobs(Path("nowhere")))
+    page = build([describe(str(m)) for m in (BUILT_IN, SPEAKER)], lambda: "", Desk(ledger, Queue(ledger, print), check))
+    return {
+        name: {
+            "description": endpoint["description"],
+            "parameters": {
+                p["parameter_name"]: {"of": p["component"], "default": p["parameter_default"], "says": p["label"]}
+                | {"required": not p["parameter_has_default"]}
+                for p in endpoint["parameters"]
+            },
+            "returns": {r["label"]: r["component"] for r in endpoint["returns"]},
+        }
+        for name, endpoint in page.get_api_info()["named_endpoints"].items()
     }
 
 
 def test_verify_tells_what_a_video_says_of_itself(client: Client, tmp_path: Path) -> None:
-    video, seed, _ = client.predict(prompt="a red ball", num_inference_steps=2, num_frames=5, api_name="/text_to_video")
+    video, recipe, _ = client.predict(
+        prompt="a red ball", num_inference_steps=2, num_frames=5, api_name="/text_to_video"
+    )
     said = client.predict(file=handle_file(str(video_of(video))), api_name="/verify")
     assert said["ai_generated"]
-    assert said["recipe"]["seed"] == seed
+    assert said["recipe"] == recipe
     other = tmp_path / "other.mp4"
     other.write_bytes(b"no video")
     with pytest.raises(AppError, match="not an mp4"):
         client.predict(file=handle_file(str(other)), api_name="/verify")
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(json.dumps(described(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

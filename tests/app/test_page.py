@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
+
+from tests.app.conftest import plays, quiet
 
 MINUTE = 60_000
 
@@ -17,11 +24,7 @@ def test_type_generate_watch_download(page: Page, tmp_path: Path) -> None:
     page.get_by_label("Prompt", exact=True).first.fill("a green ring on black")
     page.get_by_role("button", name="Generate").first.click()
     expect(page.get_by_text("step").first).to_be_visible(timeout=MINUTE)
-    video = page.locator(".stage video").first
-    expect(video).to_be_visible(timeout=MINUTE)
-    page.wait_for_function("() => { const v = document.querySelector('.stage video'); return v && v.readyState >= 2 }")
-    assert video.evaluate("v => [v.videoWidth, v.videoHeight]") == [128, 128]
-    assert abs(video.evaluate("v => v.duration") - 33 / 16) < 0.1
+    plays(page, 33 / 16)
     with page.expect_download() as download:
         page.get_by_text("Download").first.click()
     target = tmp_path / "clip.mp4"
@@ -61,29 +64,81 @@ def test_a_video_brings_its_settings_back(page: Page, app: str, tmp_path: Path) 
     expect(page.get_by_label("Seed", exact=False).first).to_have_value("12")
 
 
+def test_a_video_dropped_anywhere_brings_its_settings_back(page: Page, app: str, tmp_path: Path) -> None:
+    client = Client(app, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
+    made, *_ = client.predict(prompt="a grey cross", num_inference_steps=2, seed=13, api_name="/text_to_video")
+    data = base64.b64encode(Path(made["video"] if isinstance(made, dict) else made).read_bytes()).decode()
+    page.evaluate(
+        """(data) => {
+          const files = new DataTransfer()
+          const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))
+          files.items.add(new File([bytes], 'clip.mp4', {type: 'video/mp4'}))
+          const drop = new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true})
+          document.querySelector('.stage').dispatchEvent(drop)
+        }""",
+        data,
+    )
+    expect(page.get_by_text("Restored.").first).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_label("Prompt", exact=True).first).to_have_value("a grey cross")
+
+
+def test_a_link_opens_the_page_with_its_settings(app: str, browser: Browser) -> None:
+    recipe = json.dumps({"mode": "image", "prompt": "跳", "seed": 21, "focal_point": [0.2, 0.5]})
+    page = browser.new_page()
+    with quiet(page):
+        page.goto(f"{app}/?{urlencode({'recipe': recipe})}")
+        prompt = page.get_by_label("Prompt", exact=True).locator("visible=true")
+        expect(prompt).to_have_value("跳", timeout=MINUTE)
+        expect(page.get_by_role("tab", name="Image")).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_label("number input for Focus, across")).to_have_value("0.2")
+    page.close()
+
+
+def test_settings_as_code_ask_for_what_stands_on_the_page(page: Page) -> None:
+    page.get_by_label("Prompt", exact=True).first.fill("a green ring on black")
+    page.get_by_text("Advanced").first.click()
+    for name, value in (("number input for Steps", "2"), ("Seed", "8")):
+        field = page.get_by_label(name, exact=False).first
+        field.fill(value)
+        field.press("Tab")
+    page.get_by_text("Use from a program").first.click()
+    code = page.locator(".code textarea:visible")
+    expect(code).to_have_value(re.compile("num_inference_steps=2,\n    seed=8,"), timeout=MINUTE)
+    said: dict[str, Any] = {}
+    exec(code.input_value(), said)  # what a visitor would paste
+    assert (said["recipe"]["seed"], said["recipe"]["num_inference_steps"]) == (8, 2)
+    assert said["recipe"]["prompt"] == "a green ring on black"
+
+
 def test_image_tab(page: Page, photo: Path) -> None:
     page.get_by_role("tab", name="Image").click()
     page.locator("input[type=file][accept*=image]").last.set_input_files(str(photo))
     page.get_by_role("button", name="moving", exact=False).or_(page.get_by_role("button", name="bouncing")).last.click()
+    expect(page.get_by_label("Prompt", exact=True).locator("visible=true")).not_to_have_value("", timeout=MINUTE)
+    expect(page.locator("img[src*='gradio_api/file=']:visible").first).to_be_visible(timeout=MINUTE)
     page.get_by_role("button", name="Generate").last.click()
-    expect(page.locator(".stage video").last).to_be_visible(timeout=2 * MINUTE)
+    plays(page, 33 / 16)
 
 
-def test_a_click_moves_what_the_model_sees(page: Page, photo: Path) -> None:
+def test_the_frame_on_the_picture_can_be_dragged(page: Page, photo: Path) -> None:
     page.get_by_role("tab", name="Image").click()
     page.locator("input[type=file][accept*=image]").last.set_input_files(str(photo))
-    seen = (
-        page.get_by_label("What the model sees", exact=False)
-        .locator("img")
-        .or_(page.locator(".block", has_text="What the model sees").locator("img"))
-    )
-    expect(seen.last).to_be_visible(timeout=MINUTE)
-    box = seen.last.bounding_box()
-    assert box is not None
-    seen.last.click(position={"x": box["width"] * 0.9, "y": box["height"] * 0.5})
+    frame = page.locator(".sight .box:visible")
+    expect(frame).to_be_visible(timeout=MINUTE)
+    frame.scroll_into_view_if_needed()
+    before, area = frame.bounding_box(), page.locator(".sight .whole:visible").bounding_box()
+    assert before is not None
+    assert area is not None
+    page.mouse.move(before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"], before["y"], steps=5)
+    page.mouse.up()
     across = page.get_by_label("number input for Focus, across")
     expect(across).not_to_have_value("0.5", timeout=MINUTE)
-    assert float(across.input_value()) > 0.6
+    assert abs(float(across.input_value()) - 2 / 3) < 0.02  # a square in a 3:2 picture, at its right edge
+    after = frame.bounding_box()
+    assert after is not None
+    assert abs(after["x"] + after["width"] - area["x"] - area["width"]) <= 2
 
 
 def test_image_tab_without_an_image(page: Page) -> None:

@@ -37,8 +37,8 @@ def client(space: tuple[str, Path], tmp_path: Path) -> Client:
 
 
 def test_a_video_and_the_seconds_asked_for_it(client: Client, space: tuple[str, Path]) -> None:
-    video, seed, _ = client.predict(prompt="a red ball", num_inference_steps=4, seed=11, api_name="/text_to_video")
-    assert seed == 11
+    video, recipe, _ = client.predict(prompt="a red ball", num_inference_steps=4, seed=11, api_name="/text_to_video")
+    assert recipe["seed"] == 11
     assert read(video_of(video))[1].shape == (33, 128, 128, 3)
     assert space[1].read_text().split() == ["30"]  # a small model costs next to nothing on a GPU
 

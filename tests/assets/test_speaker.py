@@ -15,7 +15,7 @@ from assets.tiny.world import FPS, FRAMES, SIZE
 
 def test_what_the_detectors_read_off_the_world_itself() -> None:
     jobs = evaluate.draw(12, seed=3)
-    figures = evaluate.score(jobs, evaluate.ceiling(jobs), seed=3)
+    figures = evaluate.score(jobs, evaluate.ceiling(jobs))
     assert figures["sync_lowest_decile"] > 0.97
     assert figures["sync_shuffled_median"] < 0.3
     assert figures["offset_0_or_1"] == figures["person"] == figures["background"] == figures["place"] == 1

@@ -78,7 +78,10 @@ def trunk_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """A transformer's tensors under their official names."""
     out = {}
     for key, tensor in tensors.items():
-        name = _replaced(key, _TRUNK)
+        name = key
+        if key.startswith("vace_blocks."):
+            name = key.replace(".proj_in.", ".before_proj.").replace(".proj_out.", ".after_proj.")
+        name = _replaced(name, _TRUNK)
         if name.endswith("scale_shift_table"):
             name = name.replace("scale_shift_table", "modulation" if "blocks" in name else "head.modulation")
         out[name] = tensor
@@ -150,6 +153,7 @@ def write_wan(root: Path, trunks: list[Any], vae: Any, text: Any, tokenizer: Any
         folder.mkdir(parents=True, exist_ok=True)
         stored = {"num_heads": config.num_attention_heads, "num_layers": config.num_layers,
                   "in_dim": config.in_channels, "out_dim": config.out_channels}  # fmt: skip
+        stored |= {k: list(config[k]) for k in ("vace_layers",) if k in config}
         (folder / "config.json").write_text(json.dumps(stored))
         save_file(trunk_names(trunk.state_dict()), folder / "diffusion_pytorch_model.safetensors")
     kind = "2.2" if vae.config.is_residual else "2.1"

@@ -89,7 +89,7 @@ SOUNDS: dict[str, Callable[[Path], bytes]] = {
 
 @pytest.mark.parametrize("name", list(PICTURES))
 def test_a_broken_picture(name: str, tmp_path: Path) -> None:
-    refused(tmp_path, name, PICTURES[name], open_picture, "references")
+    refused(tmp_path, name, PICTURES[name], open_picture, "reference_images")
 
 
 @pytest.mark.parametrize("name", list(SOUNDS))
@@ -113,6 +113,6 @@ def refused(
 
 
 def test_a_folder_is_neither(tmp_path: Path) -> None:
-    for read, field in ((open_picture, "references"), (open_sound, "audio")):
+    for read, field in ((open_picture, "reference_images"), (open_sound, "audio")):
         with pytest.raises(MediaError):
             read(tmp_path, field)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.core.test_reference import asked, checkpoint, voice
+from wan_core.assembly import load
 from wan_core.memo import Memo, digest
-from wan_core.pipeline import load
 
 
 @pytest.mark.parametrize("kind", ["humo1", "s2v"])

@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5EncoderModel
 
 import wan_core
@@ -113,9 +114,15 @@ def tower(layers: int = 3) -> CLIPVisionModel:
     return model
 
 
-def test_official_clip_sees_what_transformers_sees(tmp_path: Path) -> None:
-    model, path = tower(), tmp_path / "clip.pth"
-    torch.save(clip_names(model.state_dict()), path)
+@pytest.mark.parametrize("names", ["official", "comfy"])
+def test_a_single_clip_file_sees_what_transformers_sees(names: str, tmp_path: Path) -> None:
+    model, path = tower(), tmp_path / ("clip.pth" if names == "official" else "clip_vision_h.safetensors")
+    if names == "official":
+        torch.save(clip_names(model.state_dict()), path)
+    else:
+        theirs = {f"vision_model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+        beside = {"visual_projection.weight": torch.ones(4, 80), "vision_model.embeddings.position_ids": torch.ones(5)}
+        save_file(theirs | beside, path)
     processor, loaded = load.vision((path, path), torch.float32)
     picture = Image.effect_noise((50, 32), 90).convert("RGB")
     pixels = processor(images=[picture], return_tensors="pt").pixel_values

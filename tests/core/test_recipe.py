@@ -10,15 +10,17 @@ import pytest
 from tests.core.test_provenance import video
 from wan_core.errors import MediaError
 from wan_core.specs import SPECS, ModelSpec
-from wan_core.studio.recipe import recipe_of, restore
+from wan_core.studio.recipe import recipe_in_address, recipe_of, restore
 from wan_core.types import Settled, Started
+from wan_core.weights.places import Root
 from wan_core.weights.revision import revision
 
 SPEC = SPECS["wan2.2-ti2v-5b"]
 SETTLED = Settled(
     prompt="a red star; 100 %", negative_prompt="", width=1280, height=704, num_frames=121, num_inference_steps=50,
-    guidance_scale=5.0, guidance_scale_2=5.0, audio_guidance_scale=1.0, image_guidance_scale=1.0, flow_shift=5.0,
-    sampler="unipc", seed=2**53 - 1, fps=24, mode="text", image_fit="crop", focal_point=(0.25, 0.5),
+    guidance_scale=5.0, guidance_scale_2=5.0, audio_guidance_scale=1.0, image_guidance_scale=1.0,
+    conditioning_scale=1.0, flow_shift=5.0, sampler="unipc", seed=2**53 - 1, fps=24, mode="text", image_fit="crop",
+    focal_point=(0.25, 0.5),
 )  # fmt: skip
 
 
@@ -57,14 +59,14 @@ def test_a_revision_changes_with_the_weights_and_only_with_them(tmp_path: Path) 
     (tmp_path / "vae").mkdir()
     weights = tmp_path / "vae" / "model.safetensors"
     weights.write_bytes(bytes(200_000))
-    before = revision(tmp_path)
+    before = revision(Root(tmp_path))
     (tmp_path / "README.md").write_text("words")
-    assert revision(tmp_path) == before
+    assert revision(Root(tmp_path)) == before
     weights.write_bytes(bytes(199_999) + b"1")
-    assert revision(tmp_path) != before
+    assert revision(Root(tmp_path)) != before
     commit = tmp_path / "snapshots" / ("ab" * 20)
     commit.mkdir(parents=True)
-    assert revision(commit) == "ab" * 6
+    assert revision(Root(commit)) == "ab" * 6
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,14 @@ def test_a_revision_changes_with_the_weights_and_only_with_them(tmp_path: Path) 
 def test_a_video_without_a_recipe(tmp_path: Path, change: dict) -> None:
     with pytest.raises(MediaError, match="no recipe"):
         told(tmp_path, **change)
+
+
+def test_a_recipe_in_an_address() -> None:
+    said = '{"mode": "image", "prompt": "a", "seed": 3, "width": "wide", "fps": 16}'
+    assert recipe_in_address(said) == {"mode": "image", "prompt": "a", "seed": 3}  # what is no number is left out
+    assert recipe_in_address('{"prompt": "a"}')["mode"] == "text"
+
+
+@pytest.mark.parametrize("text", ["", "x", "[1]", "3", '{"magic": 1}', '{"prompt": '])
+def test_an_address_without_a_recipe(text: str) -> None:
+    assert recipe_in_address(text) == {}

@@ -92,7 +92,7 @@ def asked(**fields: Any) -> Request:
     picture = np.full((40, 30, 3), 200, np.uint8)
     return Request(
         "a red star", seed=1, width=64, height=64, num_inference_steps=2,
-        **({"references": (picture,)} | fields),
+        **({"reference_images": (picture,)} | fields),
     )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_long_sound_is_followed_to_its_end(pipe: Pipeline) -> None:
 def test_references_are_counted(pipe: Pipeline) -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(RequestError, match="reference pictures"):
-        pipe.settle(asked(references=(picture,) * 4))
+        pipe.settle(asked(reference_images=(picture,) * 4))
 
 
 def test_branches_in_one_batch_equal_branches_in_turn(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
