@@ -11,7 +11,7 @@ import pytest
 
 from wan_core.ui.snippet import KINDS, snippet
 
-FIELDS = {"prompt": "it's a \"red\" ball\n赤い", "seed": 3, "image": "/tmp/x/my photo.png", "width": None}
+FIELDS = {"prompt": 'it\'s a "red" ball\n赤い', "seed": 3, "image": "/tmp/x/my photo.png", "width": None}
 
 
 def test_python_parses_and_calls_the_endpoint() -> None:

@@ -7,6 +7,7 @@ under the original names, with those that S2V, HuMo and VACE add.
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import math
 from pathlib import Path
@@ -26,7 +27,8 @@ from transformers import (
 
 from tests.core import official
 from wan_core import SPECS, placement
-from wan_core.errors import CheckpointError
+from wan_core.model.adapters import AnimateDiT
+from wan_core.model.face import CHANNELS
 from wan_core.sample.schedule import solver
 from wan_core.specs import NEGATIVE_S2V, NEGATIVE_ZH, PUBLISHED, family
 from wan_core.weights import keymap, load, original, original_clip
@@ -140,10 +142,21 @@ def test_a_full_size_wav2vec() -> None:
     assert {k: tuple(v.shape) for k, v in model.state_dict().items()} == published
 
 
-def test_a_family_that_is_not_made_here_is_named() -> None:
-    tensors = {k: torch.empty(v, device="meta") for k, v in shapes("diffusers_and_transformers", "animate14").items()}
-    with pytest.raises(CheckpointError, match=r"animate: this is Wan2\.2-Animate, which is not made here"):
-        load.build({}, tensors, "animate")
+def test_a_full_size_animate() -> None:
+    """No family of the registry, since no videos are made with it; its tensors are all there all the same."""
+    published = shapes("diffusers_and_transformers", "animate14")
+    model = load.build({}, {k: torch.empty(v, device="meta") for k, v in published.items()}, "animate")
+    assert isinstance(model, AnimateDiT)
+    assert {k: tuple(v.shape) for k, v in model.state_dict().items()} == published
+    assert sum(p.numel() for p in model.parameters()) == 17_274_816_884
+    fields = inspect.signature(AnimateDiT).parameters
+    usual = {name: fields[name].default for name in model.config if name in fields}
+    sizes = dict(model.config["motion_encoder_channel_sizes"])
+    assert sizes.items() <= CHANNELS.items()
+    assert (
+        dict(model.config).items()
+        >= (usual | {"motion_encoder_channel_sizes": sizes, "added_kv_proj_dim": 5120}).items()
+    )
 
 
 # --- recipes ------------------------------------------------------------------------------------

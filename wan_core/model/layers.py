@@ -255,6 +255,16 @@ class ConditionEmbedder(nn.Module):
         return embedder.linear_2(F.gelu(embedder.linear_1(text), approximate="tanh"))
 
 
+def after_itself(x: Tensor) -> Tensor:
+    """Room in front for a causal convolution of width 3, filled with the first sample. x: (B, C, F)."""
+    return F.pad(x, (2, 0), mode="replicate")
+
+
+def norm_silu(x: Tensor) -> Tensor:
+    """LayerNorm without gain over channels, then SiLU. x: (B, C, F)."""
+    return F.silu(F.layer_norm(x.mT, x.shape[1:2], eps=1e-6)).mT
+
+
 def sinusoid(timesteps: Tensor, channels: int) -> Tensor:
     """Cosines, then sines, of a timestep at geometric frequencies.
 

@@ -65,8 +65,13 @@ def named(config: dict, index: dict, kind: str, asked: str | None) -> ModelSpec:
     """The family of a checkpoint; see :func:`wan_core.specs.family`.
 
     Raises:
-        CheckpointError: it cannot be the one that was asked for.
+        CheckpointError: it cannot be the one that was asked for, or no videos are made with it here.
     """
+    if kind == "animate":
+        raise CheckpointError(
+            "this is Wan2.2-Animate, which follows a video of poses and one of a face; no videos are made with it "
+            "here. Its transformer works in diffusers' WanAnimatePipeline (wan_core.model.adapters.AnimateDiT)"
+        )
     try:
         return family(config, index, config["num_layers"], kind, asked)
     except ValueError as error:
@@ -91,7 +96,7 @@ def trunk(config: dict) -> tuple[str, dict]:
     known = {new: config.get(new, config.get(old)) for new, old in names.items()}
     if missing := [k for k, v in known.items() if v is None]:
         raise KeyError(missing[0])
-    kind = "vace" if config.get("vace_layers") else "wan"
+    kind = "vace" if config.get("vace_layers") else "animate" if config.get("motion_encoder_dim") else "wan"
     if "audio_inject_layers" in config:
         kind = "s2v"
     elif config.get("insert_audio") or "audio_tokens" in config:

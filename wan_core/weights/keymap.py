@@ -124,8 +124,10 @@ def to_diffusers(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def kind_of(keys: set[str]) -> str:
-    """The class of trunk that parameter names speak of: "wan", "humo", "s2v" or "vace"."""
+    """The class of trunk that parameter names speak of: "wan", "humo", "s2v", "vace" or "animate"."""
     names = {strip(k) for k in keys}
+    if "pose_patch_embedding.weight" in names:
+        return "animate"
     if "vace_patch_embedding.weight" in names:
         return "vace"
     if any(k.startswith("audio_proj.") for k in names):
@@ -174,7 +176,7 @@ def _count(prefix: str, keys: Iterable[str]) -> int:
 
 
 def _family_config(shape: dict[str, tuple[int, ...]], layers: int) -> dict:
-    """The fields that HuMo, S2V and VACE add; for a plain trunk, none."""
+    """The fields that a family adds; for a plain trunk, none."""
     kind = kind_of(set(shape))
     if kind == "vace":  # no tensor says after which blocks; the published ones are spread evenly
         apart = layers // _count("vace_blocks.", shape)
@@ -182,6 +184,8 @@ def _family_config(shape: dict[str, tuple[int, ...]], layers: int) -> dict:
             "vace_layers": tuple(range(0, layers, apart)),
             "vace_in_channels": shape["vace_patch_embedding.weight"][1],
         }
+    if kind == "animate":
+        return _animate_config(shape, layers)
     if kind == "humo":
         hidden, features = shape["audio_proj.audio_proj_glob_1.layer.weight"]
         (dim,) = shape["audio_proj.audio_proj_glob_norm.layer.weight"]
@@ -201,3 +205,24 @@ def _family_config(shape: dict[str, tuple[int, ...]], layers: int) -> dict:
             "num_audio_token": local[0] // quarter,
         }
     return {}
+
+
+def _animate_config(shape: dict[str, tuple[int, ...]], layers: int) -> dict:
+    """The fields of Wan2.2-Animate: how it sees poses and a face."""
+    halvings = _count("motion_encoder.res_blocks.", shape)
+    sides = [4 * 2**power for power in range(halvings, -1, -1)]  # of the face's picture, halved down to 4
+    widths = [shape["motion_encoder.conv_in.weight"][0]]
+    widths += [shape[f"motion_encoder.res_blocks.{i}.conv2.weight"][0] for i in range(halvings)]
+    hidden = shape["face_encoder.conv2.weight"][0]
+    motion, motions = shape["motion_encoder.motion_synthesis_weight"]
+    return {
+        "latent_channels": shape["pose_patch_embedding.weight"][1],
+        "motion_encoder_channel_sizes": {str(side): width for side, width in zip(sides, widths, strict=True)},
+        "motion_encoder_size": sides[0],
+        "motion_style_dim": shape["motion_encoder.conv_out.weight"][0],
+        "motion_dim": motions,
+        "motion_encoder_dim": motion,
+        "face_encoder_hidden_dim": hidden,
+        "face_encoder_num_heads": shape["face_encoder.conv1_local.weight"][0] // hidden,
+        "inject_face_latents_blocks": layers // _count("face_adapter.", shape),
+    }

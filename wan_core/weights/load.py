@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
 from wan_core.errors import CheckpointError
-from wan_core.model.adapters import HumoDiT, S2VDiT, VaceDiT
+from wan_core.model.adapters import AnimateDiT, HumoDiT, S2VDiT, VaceDiT
 from wan_core.model.dit import WanDiT
 from wan_core.weights import keymap, original, original_clip
 from wan_core.weights.places import read_json
 from wan_core.weights.storage import read
 
-CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT, "vace": VaceDiT}
+CLASSES = {"wan": WanDiT, "humo": HumoDiT, "s2v": S2VDiT, "vace": VaceDiT, "animate": AnimateDiT}
 #: Parameters that stay float32 in a half-precision model, as diffusers keeps them.
 KEPT_FP32 = (
     "time_embedder",
@@ -31,6 +31,7 @@ KEPT_FP32 = (
     "audio_norm",
     "audio_proj_glob_norm",
     "casual_audio_encoder",
+    "motion_synthesis_weight",
 )
 
 
@@ -157,8 +158,8 @@ def build(stored: dict, tensors: dict[str, Tensor], name: str) -> WanDiT:
     Raises:
         CheckpointError: these are not a Wan transformer's tensors, or they are not complete.
     """
-    if any(key.startswith(("face_adapter", "motion_encoder", "face_encoder")) for key in tensors):
-        raise CheckpointError(f"{name}: this is Wan2.2-Animate, which is not made here")
+    if any(key.startswith("face_adapter.fuser_blocks.") for key in tensors):
+        raise CheckpointError(f"{name}: this is Wan2.2-Animate under its official names; only diffusers' are read")
     with torch.device("meta"), no_init_weights():
         model = CLASSES[keymap.kind_of(set(tensors))](**_config(stored, tensors, name))
     check(model, tensors, name)

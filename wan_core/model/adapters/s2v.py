@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wan_core.model import rope as rope_tables
 from wan_core.model.dit import After, Context, Embedded, WanDiT
-from wan_core.model.layers import Attention, KeyValue, PatchEmbedding, Tokens
+from wan_core.model.layers import Attention, KeyValue, PatchEmbedding, Tokens, after_itself, norm_silu
 from wan_core.model.rope import Rope
 
 MOTION_FRAMES, MOTION_LATENTS = 73, 19
@@ -66,12 +66,7 @@ class _CausalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, T) to (B, C', ceil(T / stride))."""
-        return self.conv(F.pad(x, (2, 0), mode="replicate"))
-
-
-def _activate(x: Tensor) -> Tensor:
-    """LayerNorm without gain over channels, then SiLU. x: (B, C, T)."""
-    return F.silu(F.layer_norm(x.transpose(1, 2), x.shape[1:2], eps=1e-6)).transpose(1, 2)
+        return self.conv(after_itself(x))
 
 
 class _Windows(nn.Module):
@@ -89,8 +84,8 @@ class _Windows(nn.Module):
 
     def _tail(self, x: Tensor) -> Tensor:
         """The layers that both paths share. x: (N, dim/4, F) to (N, F/4, dim)."""
-        x = _activate(self.conv2(_activate(x)))
-        return _activate(self.conv3(x)).transpose(1, 2)
+        x = norm_silu(self.conv2(norm_silu(x)))
+        return norm_silu(self.conv3(x)).transpose(1, 2)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """features: (B, audio_dim, F) to global (B, T, 1, dim) and local (B, T, tokens + 1, dim)."""
