@@ -44,6 +44,7 @@ from wan_core.ui.guard import shut
 from wan_core.ui.inputs import SHELF
 from wan_core.ui.page import KEYS, TABS, build
 from wan_core.ui.picker import Choice
+from wan_core.ui.sessions import MOST, forgetful
 from wan_core.ui.theme import STYLE, theme
 from wan_core.ui.words import translations
 from wan_core.weights.describe import describe, heft
@@ -138,6 +139,8 @@ def _load(name: str) -> Pipeline:
     finally:
         _news.pop(name, None)
     pipe.call(spec.name)
+    gc.collect()
+    gc.freeze()  # libraries and weights stay: a collection that walked them all would hold up every answer
     return pipe
 
 
@@ -154,6 +157,7 @@ def _make_room(size: int) -> None:
             return
         if name != _at_work:
             _pipelines.pop(name).close()
+            gc.unfreeze()
             gc.collect()
 
 
@@ -267,7 +271,7 @@ def main() -> int:
         theme=theme(), css_paths=[STYLE], js=KEYS, i18n=translations(), footer_links=["api"], show_error=False,
         ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb",
         mcp_server=find_spec("mcp") is not None,
-        app_kwargs={"middleware": shut()}, allowed_paths=[str(SHELF)],
+        app_kwargs={"middleware": shut() + forgetful()}, allowed_paths=[str(SHELF)], state_session_capacity=MOST,
     )  # fmt: skip
     return 0
 

@@ -1,0 +1,42 @@
+"""What Gradio keeps of every session, kept only as long as somebody can come back to it.
+
+A session holds a copy of every component's configuration: a third of a megabyte for this page, in a
+thousand small objects that each full garbage collection walks. A plain HTTP call is a session of its
+own, so a program that asks for ``/status`` twice a second would fill a gigabyte in half an hour.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.middleware import Middleware
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+#: Sessions of pages that are kept; a page left alone while as many others open starts afresh at its next click.
+MOST = 1000
+_ANSWER = re.compile(r"/call/\w+/(?P<event>\w+)/?$")
+
+
+class Forget:
+    """Drops the session of a plain HTTP call when its answer has been read."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        await self.app(scope, receive, send)
+        answer = _ANSWER.search(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
+        if answer is not None:  # Gradio names such a session after its event
+            holder = scope["app"].state_holder
+            holder.session_data.pop(answer["event"], None)
+            holder.time_last_used.pop(answer["event"], None)
+
+
+def forgetful() -> list[Middleware]:
+    """The middleware for ``launch``."""
+    return [Middleware(Forget)]
