@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
-from wan_core.plan import SAMPLERS
+from wan_core.plan import SAMPLERS, TIERS
 from wan_core.types import Done, Progress
 
 WIDTH = 32
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--guidance-2", dest="guidance_scale_2", type=float, metavar="G")
         sub.add_argument("--shift", dest="flow_shift", type=float, metavar="S")
         sub.add_argument("--sampler", choices=SAMPLERS)
+        sub.add_argument("--tier", choices=TIERS, help="fast leaves out steps that would change little")
         sub.add_argument("--seed", type=int, metavar="N")
         kept = "keeps embedded prompts and heard voices"
         sub.add_argument("--cache", type=Path, metavar="DIR", default=os.environ.get("WAN_CACHE") or CACHE, help=kept)

@@ -36,6 +36,7 @@ from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
 from wan_core.sample.guide import ClassifierFree
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
+from wan_core.sample.skip import StepCache
 from wan_core.shots import S2V_CLIP, humo_shot, phantom_shot, speech_shots, vace_shot
 from wan_core.specs import ModelSpec
 from wan_core.types import (
@@ -313,6 +314,7 @@ class Pipeline:
             shot.guide or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2)),
             self.spec.boundary,
             cancelled,
+            StepCache(settled.num_inference_steps, self.spec.recipe.tolerance) if settled.tier == "fast" else None,
         )
         shown = time.monotonic()
         for done in steps:

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wan_core.errors import RequestError
-from wan_core.specs import ModelSpec
+from wan_core.specs import FEW_STEPS, ModelSpec
 from wan_core.types import Geometry, Request, Settled
 
 PROMPT_LIMIT = 2000
 SEED_LIMIT = 2**53  # what a JSON number holds exactly
 SAMPLERS = ("unipc", "euler", "renoise")
 FITS = ("crop", "pad")
+TIERS = ("exact", "fast")
+FAST_SHARE = 0.5  # of many steps are computed in the tier "fast", about
 TEXT_TOKENS = 512
 
 
@@ -73,6 +75,7 @@ def settle(
         mode=request.mode,
         image_fit=_choice("image_fit", request.image_fit, FITS),
         focal_point=_focal(request.focal_point),
+        tier=_choice("tier", request.tier, TIERS),
     )
 
 
@@ -294,6 +297,8 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
     if branches == 2 and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
         branches = 1
     passes = settled.num_inference_steps * branches * stretches
+    if settled.tier == "fast" and settled.num_inference_steps > FEW_STEPS:
+        passes = math.ceil(FAST_SHARE * passes)
     return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
 
 

@@ -17,6 +17,10 @@ NEGATIVE_ZH = (
 )
 
 
+#: Steps of which none is left out in the tier "fast": distilled models need every one.
+FEW_STEPS = 8
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a model is meant to be sampled.
@@ -35,6 +39,7 @@ class Recipe:
         image_guidance: how far from no references, likewise.
         sampler: the solver, see :func:`wan_core.sample.schedule.solver`.
         levels: timesteps that a distilled model was made for; () where the shift gives them.
+        tolerance: what steps that are left out in the tier "fast" may add up to, see :mod:`wan_core.sample.skip`.
     """
 
     steps: int
@@ -50,6 +55,7 @@ class Recipe:
     image_guidance: float = 1.0
     sampler: str = "unipc"
     levels: tuple[float, ...] = ()
+    tolerance: float = 0.05  # EasyCache's own, with which Wan 2.1 1.3B came out at 25 dB, 2.5 times faster
 
     def shift_for(self, width: int, height: int) -> float:
         """The flow shift for a frame size."""

@@ -46,6 +46,7 @@ class Request:
         seed: 0 to 2**53 - 1; None draws one.
         image_fit: "crop" fills the frame, "pad" shows the whole image.
         focal_point: (x, y) in 0..1 that a crop keeps in view.
+        tier: "exact", or "fast" for approximations: steps that would change little are left out.
         model: which of the models at hand, by name; None for the first that has the mode.
     """
 
@@ -72,6 +73,7 @@ class Request:
     seed: int | None = None
     image_fit: str = "crop"
     focal_point: tuple[float, float] = (0.5, 0.5)
+    tier: str | None = None
     model: str | None = None
 
     @property
@@ -174,6 +176,7 @@ class Settled:
     mode: str
     image_fit: str
     focal_point: tuple[float, float]
+    tier: str = "exact"
 
     def as_json(self) -> dict[str, Any]:
         """The recipe's core."""

@@ -34,6 +34,7 @@ from wan_core.pipeline import Pipeline
 T = TypeVar("T")
 FIELDS = ("colour", "shape", "motion", "background")
 Scores = dict[str, list[float]]
+How = tuple[tuple[str, Any], ...]
 
 
 def score(scores: Scores, scene: Scene, seen: detect.Seen, fields: tuple[str, ...] = FIELDS) -> None:
@@ -53,12 +54,14 @@ class Job:
         prompt: the words.
         seed: of the noise.
         image: image mode.
+        how: fields of the request that differ from the recipe.
     """
 
     scene: Scene
     prompt: str
     seed: int
     image: bool = False
+    how: How = ()
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +74,7 @@ def make(model: str, job: Job) -> tuple[detect.Seen, float]:
     """Make a clip with the real pipeline; what it shows, and its first frame's fidelity in decibels."""
     first = world.render(job.scene)[0][0]
     picture = {"image": first.numpy()} if job.image else {}
-    clip = pipeline(model)(prompt=job.prompt, seed=job.seed, **picture)
+    clip = pipeline(model)(prompt=job.prompt, seed=job.seed, **picture, **dict(job.how))
     return detect.read(clip.frames), psnr(torch.from_numpy(clip.frames[0]), first)
 
 
@@ -102,10 +105,10 @@ class Team:
         return results
 
 
-def text_mode(team: Team, scenes: list[Scene], language: str, seed: int) -> tuple[Scores, Scores]:
+def text_mode(team: Team, scenes: list[Scene], language: str, seed: int, how: How = ()) -> tuple[Scores, Scores]:
     """Scores for the right prompts, and for the same clips under shuffled ones."""
     rng = random.Random(seed)
-    jobs = [Job(s, plain(s, rng, language), 1000 * seed + i) for i, s in enumerate(scenes)]
+    jobs = [Job(s, plain(s, rng, language), 1000 * seed + i, how=how) for i, s in enumerate(scenes)]
     seen = [s for s, _ in team.make_all(jobs, f"text {language}", make)]
     right: Scores = defaultdict(list)
     shuffled: Scores = defaultdict(list)
@@ -187,6 +190,8 @@ def main() -> None:
     parser.add_argument("--languages", nargs="*", default=list(LANGUAGES), choices=LANGUAGES)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     parser.add_argument("--recordings", nargs="*", type=Path, default=[], help="speech for the reference model")
+    parser.add_argument("--steps", type=int, help="of text mode; default: the recipe's")
+    parser.add_argument("--tier", default="exact", choices=("exact", "fast"), help="of text mode")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     args = parser.parse_args()
     begin = time.monotonic()
@@ -222,6 +227,7 @@ def objects(args: argparse.Namespace) -> dict[str, Any]:
     """The first model's figures."""
     result: dict[str, Any] = {}
     team = Team(args.model, args.workers)
+    how = (("num_inference_steps", args.steps), ("tier", args.tier))
     scenes = draw_scenes(args.count, args.seed, wide=False)
     if args.only in (None, "ceiling"):
         result["detectors_on_the_world"] = means(ceiling(scenes))
@@ -229,7 +235,7 @@ def objects(args: argparse.Namespace) -> dict[str, Any]:
         result["vae"] = means(vae_quality(pipeline(args.model), scenes[: min(40, len(scenes))]))
     if args.only in (None, "text"):
         for language in args.languages:
-            right, shuffled = text_mode(team, scenes, language, args.seed)
+            right, shuffled = text_mode(team, scenes, language, args.seed, how)
             result[f"text_{language}"] = means(right)
             result.setdefault("text_shuffled", means(shuffled))
     if args.only in (None, "image"):

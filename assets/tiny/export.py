@@ -31,7 +31,7 @@ RECIPE = {
     },
     "recipe": {
         "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 4.0, "fps": world.FPS,
-        "frames": world.FRAMES, "size": [world.SIZE, world.SIZE], "negative": "",
+        "frames": world.FRAMES, "size": [world.SIZE, world.SIZE], "negative": "", "tolerance": 0.3,
     },
 }  # fmt: skip
 INDEX = {

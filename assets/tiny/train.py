@@ -3,7 +3,8 @@
 Stages, in order: vae, narrow, text, latents, dit, export. Every stage keeps its state in ``runs/tiny`` (or
 ``$WAN_TINY_RUNS``) and goes on from it; ``--minutes`` counts all sessions of a stage together.
 ``restore`` makes such states from the released weights, to train on where nothing else is left;
-``adopt`` begins a transformer for a new VAE's latents from the trunk of the released one.
+``refine`` trains a finished VAE on, before latents are made anew; ``adopt`` begins a transformer for a new
+VAE's latents from the trunk of the released one.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import logging
 
 import torch
 
+STAGES = ("vae", "narrow", "refine", "text", "latents", "dit", "export", "restore", "adopt")
+
 
 def main() -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(prog="python -m assets.tiny.train", description=__doc__)
-    parser.add_argument("stage", choices=("vae", "narrow", "text", "latents", "dit", "export", "restore", "adopt"))
+    parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -27,6 +30,8 @@ def main() -> None:
 
     if args.stage == "vae":
         train_vae.train(args.minutes, args.device, args.seed)
+    elif args.stage == "refine":
+        train_vae.refine(args.minutes, args.device, args.seed)
     elif args.stage == "narrow":
         train_vae.narrow(args.seed)
     elif args.stage == "text":

@@ -31,7 +31,8 @@ from assets.tiny.runs import (
     save_state,
 )
 from wan_core.model import rope as rope_tables
-from wan_core.model.dit import WanDiT
+from wan_core.model.dit import After, WanDiT
+from wan_core.model.layers import Tokens
 
 M = TypeVar("M", bound=WanDiT)
 TEXT_LENGTH = 512
@@ -169,9 +170,9 @@ class Questions(nn.Module):
         self.heads = nn.ModuleDict({str(i): nn.Linear(dim, sum(grid)) for i in PLACED_AFTER})
         self.sketch = nn.Linear(dim, pose)
         self.grid, self._found = grid, {}
-        model._after = self._note  # what a family would do to the tokens after a block
 
-    def _note(self, number: int, x: Tensor, _: object) -> Tensor:
+    def note(self, number: int, x: Tensor) -> Tensor:
+        """Ask the tokens after a block; they go on as they are. x: (B, L, C)."""
         if number == SKETCHED_AFTER:
             head = self.sketch
         elif number in PLACED_AFTER:
@@ -260,15 +261,15 @@ def _words(scene: world.Scene, rng: random.Random, image: bool) -> str:
     return caption(scene, rng, rng.choice(LANGUAGES), forget=forget)[0]
 
 
-def velocity(model: WanDiT, noisy: Tensor, steps: Tensor, text: Tensor, bias: Tensor) -> Tensor:
+def velocity(model: WanDiT, noisy: Tensor, steps: Tensor, tokens: Tokens, after: After) -> Tensor:
     """One forward pass with two segments: the first latent frame, and the rest."""
     t, h, w = (n // p for n, p in zip(noisy.shape[2:], model.config.patch_size, strict=True))
     lengths = (h * w, (t - 1) * h * w)
     embedded = model.embed(noisy, steps, lengths)
-    return model.head(model.trunk(embedded, model.tokens(text, bias=bias)), embedded)
+    return model.head(model.trunk(embedded, tokens, after), embedded)
 
 
-def loss_on(model: WanDiT, batch: dict[str, Tensor]) -> Tensor:
+def loss_on(model: WanDiT, batch: dict[str, Tensor], after: After) -> Tensor:
     """Velocity error, what the object touches counted four times."""
     clean, sigma, image = batch["clean"], batch["sigma"], batch["image"]
     noise = torch.randn_like(clean)
@@ -278,7 +279,7 @@ def loss_on(model: WanDiT, batch: dict[str, Tensor]) -> Tensor:
     noisy = (1 - level) * clean + level * noise
     steps = torch.stack([per_frame[:, 0], per_frame[:, 1]], dim=1) * 1000
     with torch.autocast(clean.device.type, torch.bfloat16):
-        out = velocity(model, noisy, steps, batch["text"], batch["bias"])
+        out = velocity(model, noisy, steps, model.tokens(batch["text"], bias=batch["bias"]), after)
     error = (out.float() - (noise - clean)).square().mean(1)  # (B, T, h, w)
     weight = 1 + 3 * batch["cover"].float()
     weight[:, 0] *= (~image)[:, None, None]  # nothing to learn where the frame is given
@@ -308,7 +309,7 @@ def fit(
         model: freshly built.
         data: the training set, with ``mean`` and ``std`` of its latents.
         batches: draws batches from (data, reader, random numbers).
-        loss_on: the loss of (model, batch).
+        loss_on: the loss of (model, batch, what is done to the tokens after each block).
         minutes: of all sessions together.
         device: where.
         seed: of data and noise.
@@ -320,7 +321,7 @@ def fit(
     budget, step, recent = Budget(minutes, state["spent"]), state["step"], torch.ones(3)
     for batch in batches(data, Reader(), rng):
         batch = {k: v.to(device) for k, v in batch.items()}
-        loss = loss_on(model, batch)
+        loss = loss_on(model, batch, learner.asked.note)
         away, wrong = learner.asked.loss(batch["pose"])
         (loss + PLACE_WEIGHT * away + SKETCH_WEIGHT * wrong).backward()
         norm = learner.descend(learning_rate(1.0, budget.fraction, step, warmup=150))

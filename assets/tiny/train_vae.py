@@ -46,6 +46,9 @@ BANK_CLIPS = 700
 FREEZE = 0.75  # the encoder stops here, so that latents can be made while the decoder goes on
 NOISE, LATE_NOISE = 0.3, 0.12  # most noise on latents: what a transformer gets slightly wrong must not show
 PEAK_MUON, PEAK_ADAM = 2.5e-3, 1.5e-3  # learning rates
+#: Of a finished VAE that is trained on: clips, batches and frames, a share of the learning rates, and what it costs
+#: latents to differ from what they were.
+REFINING, STRETCHES, REFINE_RATE, NEAR = 500, ((2, 9), (2, 9), (4, 5), (1, 17), (1, 33)), 0.35, 0.02
 
 
 def build(z: int = WIDE_Z) -> AutoencoderKLWan:
@@ -193,6 +196,74 @@ def train(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pai
                 "optimizers": [s.state_dict() for s in solvers], "ema": ema.shadow,
             }  # fmt: skip
             save_state(RUNS / "vae.pt", state)
+
+
+def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = paint) -> None:
+    """Train a finished VAE on, its encoder too, with latents held near what they were.
+
+    A transformer that was trained on the old latents then follows in a short while. The state lands in
+    ``runs``; at the end the average becomes the VAE and the encoder that latents are made with.
+
+    Args:
+        minutes: of all sessions together.
+        device: where.
+        seed: of data and noise.
+        paint: draws the clips of a world.
+    """
+    known = load_state(RUNS / "vae.pt")
+    assert known is not None
+    state = load_state(RUNS / "refined.pt") or {"step": 0, "spent": 0.0}
+    torch.manual_seed(seed + state["step"])
+    rng = random.Random(seed + state["step"])
+    old, vae = (build(width_of(known["model"])) for _ in range(2))
+    old.load_state_dict(known["model"])
+    vae.load_state_dict(state.get("model", known["model"]))
+    for one in (old, vae):
+        use_channels_last(one.to(device))
+    solvers, ema = optimizers(vae), Ema(vae, 0.998)
+    if "optimizers" in state:
+        for solver, saved in zip(solvers, state["optimizers"], strict=True):
+            solver.load_state_dict(saved)
+        ema.shadow, ema.step = state["ema"], state["step"]
+    data, budget, step = bank(seed, REFINING, paint), Budget(minutes, state["spent"]), state["step"]
+    recent = torch.tensor([0.004, 0.0])
+    while budget.fraction < 1:
+        video, weight = (t.to(device) for t in sample(data, rng, *rng.choice(STRETCHES)))
+        fit, away, mse = _refinement(vae, old, video, weight)
+        (fit + NEAR * away).backward()
+        rate = REFINE_RATE * learning_rate(1.0, budget.fraction, step)
+        norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM), strict=True)}, 0.5)
+        ema.update(vae)
+        step += 1
+        recent = 0.98 * recent + 0.02 * torch.stack([mse, away]).detach().cpu()
+        if step % 50 == 0:
+            psnr = float(-10 * torch.log10(recent[0] / 4))
+            told = "vae refined %d: %.0f s, psnr %.2f, away from the old latents %.4f, |g| %.2f"
+            log.info(told, step, budget.spent, psnr, float(recent[1]), norm)
+        if step % 200 == 0 or budget.fraction >= 1:
+            state = {
+                "step": step, "spent": budget.spent, "model": vae.state_dict(),
+                "optimizers": [s.state_dict() for s in solvers], "ema": ema.shadow,
+            }  # fmt: skip
+            save_state(RUNS / "refined.pt", state)
+    ema.copy_to(vae)
+    weights = vae.state_dict()
+    save_state(RUNS / "encoder.pt", {k: v for k, v in weights.items() if k.startswith(("encoder.", "quant_conv."))})
+    steps, spent = known["step"] + step, known["spent"] + budget.spent
+    save_state(RUNS / "vae.pt", {"step": steps, "spent": spent, "curve": known["curve"], "model": weights})
+
+
+def _refinement(vae: nn.Module, old: nn.Module, video: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted reconstruction loss, the latents' distance from the old ones, the plain squared error."""
+    with torch.autocast(video.device.type, torch.bfloat16):
+        z = whole.encode(vae, video)[:, :Z]
+        with torch.no_grad():
+            before = whole.encode(old, video)[:, :Z]
+        noise = LATE_NOISE * torch.rand(len(z), 1, 1, 1, 1, device=z.device, dtype=z.dtype)
+        out = whole.decode(vae, z + noise * torch.randn_like(z))
+    error = out.float() - video
+    fit = (weight * (0.5 * error.abs() + 4 * error.square())).mean() / weight.mean()
+    return fit, (z.float() - before.float()).square().mean(), error.square().mean()
 
 
 def optimizers(vae: nn.Module) -> list[torch.optim.Optimizer]:

@@ -48,6 +48,14 @@ def test_the_first_frame_of_an_image_is_kept(pipe: wan_core.Pipeline) -> None:
     assert psnr(torch.from_numpy(clip.frames[0]), first) > 24
 
 
+def test_the_fast_tier_leaves_out_half_of_many_steps_and_shows_the_same(pipe: wan_core.Pipeline) -> None:
+    from assets.tiny.evaluate import psnr
+
+    asked = {"prompt": PROMPTS[1][0], "num_inference_steps": 50, "seed": 1}
+    exact, fast = (torch.from_numpy(pipe(**asked, tier=tier).frames) for tier in ("exact", "fast"))
+    assert 30 < psnr(fast, exact) < 80
+
+
 def test_unknown_words_still_give_a_clean_clip(pipe: wan_core.Pipeline) -> None:
     clip = pipe(prompt="xylophone quarterly Überraschung 42 ~~", num_inference_steps=6, seed=3)
     assert clip.frames.shape == (33, 128, 128, 3)

@@ -12,6 +12,7 @@ from torch import Tensor
 from wan_core.errors import Cancelled
 from wan_core.sample import experts
 from wan_core.sample.guide import Guide, Velocity, guided
+from wan_core.sample.skip import StepCache
 from wan_core.types import CancelCheck
 
 
@@ -38,6 +39,7 @@ def denoise(
     guide: Guide,
     boundary: float | None,
     cancelled: CancelCheck,
+    cache: StepCache | None = None,
 ) -> Iterator[LatentState]:
     """Run all steps.
 
@@ -48,6 +50,7 @@ def denoise(
         guide: the guidance formula.
         boundary: see :func:`wan_core.sample.experts.pick`.
         cancelled: asked before every step.
+        cache: leaves steps out; None computes every one.
 
     Yields:
         The state after every step.
@@ -60,6 +63,10 @@ def denoise(
         if cancelled():
             raise Cancelled(f"stopped after {i} of {total} steps")
         expert = experts.pick(float(t), boundary)
-        v = guided(velocity, latents, t, expert, guide)
+        v = None if cache is None else cache.velocity(latents, i, expert)
+        if v is None:
+            v = guided(velocity, latents, t, expert, guide)
+            if cache is not None:
+                cache.keep(latents, v)
         latents = solver.step(v, t, latents, return_dict=False)[0]
         yield LatentState(latents, i + 1, total)

@@ -56,6 +56,7 @@ PARAMETERS = {
     "conditioning_scale": "how closely the video and references are followed; 1 is as trained",
     "flow_shift": "how far sampling leans to high noise",
     "sampler": "unipc, euler or renoise (for models distilled with DMD)",
+    "tier": "exact, or fast: steps that would change little are left out",
     "seed": "a whole number from 0; one is drawn if left out, and returned in the recipe",
 }
 _MEDIA = ("image", "last_image", "reference_images", "audio", "video", "mask")
@@ -67,7 +68,7 @@ _ONLY = {
     **{name: {"reference": "sound"} for name in ("audio", "audio_guidance_scale")},
     **{name: {"reference": "video"} for name in ("video", "mask", "conditioning_scale")},
 }  # fmt: skip
-_WORDS = ("prompt", "image_fit", "negative_prompt", "sampler")
+_WORDS = ("prompt", "image_fit", "negative_prompt", "sampler", "tier")
 Offered = Mapping[str, ModelSpec]
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import gradio as gr
 from wan_core.errors import MediaError
 from wan_core.framing import GRID, sizes
 from wan_core.plan import SAMPLERS
-from wan_core.specs import ModelSpec
+from wan_core.specs import FEW_STEPS, ModelSpec
 from wan_core.types import Request
 from wan_core.ui.sight import DRAG
 from wan_core.ui.words import label
@@ -39,7 +39,8 @@ PICTURES = ("reference", "reference_2", "reference_3", "reference_4")
 ORDER = (
     "prompt", "negative_prompt", "image", "last_image", "image_fit", "focal_x", "focal_y", *PICTURES, "audio",
     "video", "mask", "width", "height", "num_frames", "num_inference_steps", "guidance_scale", "guidance_scale_2",
-    "audio_guidance_scale", "image_guidance_scale", "conditioning_scale", "flow_shift", "sampler", "seed",
+    "audio_guidance_scale", "image_guidance_scale", "conditioning_scale", "flow_shift", "sampler", "tier",
+    "seed",
 )  # fmt: skip
 
 
@@ -157,6 +158,9 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
             for name, side in zip(("width", "height"), recipe.size, strict=True):
                 word = label(name.capitalize() + hint)
                 widgets[name] = gr.Number(value=0 if follow else side, label=word, precision=0)
+        if recipe.steps > FEW_STEPS:
+            ways = [(label("All of them"), "exact"), (label("Only those that change something (faster)"), "fast")]
+            widgets["tier"] = gr.Radio(ways, value="exact", label=label("Steps that are computed"))
         widgets["sampler"] = gr.Radio(list(SAMPLERS), value=recipe.sampler, label=label("Sampler"))
         widgets["flow_shift"] = gr.Number(value=LEFT_OPEN["flow_shift"], label=label("Flow shift (0: the model's own)"))
     return widgets

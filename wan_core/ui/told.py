@@ -20,7 +20,8 @@ FIELDS = {
     "duration_seconds": ("長さ（秒）", "时长（秒）"), "num_inference_steps": ("ステップ数", "步数"),
     "guidance_scale": ("ガイダンス", "引导"), "guidance_scale_2": ("低ノイズ時のガイダンス", "低噪声阶段引导"),
     "audio_guidance_scale": ("音声ガイダンス", "声音引导"), "image_guidance_scale": ("画像ガイダンス", "图片引导"),
-    "flow_shift": ("フローシフト", "流偏移"), "sampler": ("サンプラー", "采样器"), "seed": ("シード", "种子"),
+    "flow_shift": ("フローシフト", "流偏移"), "sampler": ("サンプラー", "采样器"),
+    "tier": ("計算するステップ", "计算的步骤"), "seed": ("シード", "种子"),
     "image_fit": ("合わせ方", "适配"), "focal_point": ("焦点", "焦点"), "size": ("大きさ", "尺寸"),
     "job": ("動画", "视频"), "file": ("ファイル", "文件"), "queue": ("順番待ち", "队列"),
 }  # fmt: skip

@@ -28,6 +28,7 @@ from assets.tiny.speaker.hearing import LAYERS, WIDTH
 from assets.tiny.train_text import Speech
 from wan_core.model.adapters import HumoDiT
 from wan_core.model.audio import HUMO_WINDOW, humo_tracks, humo_windows, whisper_states
+from wan_core.model.dit import After
 from wan_core.types import Branch
 
 CLIPS, PART, TAKES = 4000, 500, 10  # clips in all, in a file, and from one sound
@@ -194,7 +195,7 @@ def batches(data: Rows, reader: train_dit.Reader, rng: random.Random) -> Iterato
         }  # fmt: skip
 
 
-def loss_on(model: HumoDiT, batch: dict[str, Tensor]) -> Tensor:
+def loss_on(model: HumoDiT, batch: dict[str, Tensor], after: After) -> Tensor:
     """Velocity error over the video's latents, most of all at the mouth; the reference behind is only looked at."""
     clean, sigma = batch["clean"], batch["sigma"]
     noise = torch.randn_like(clean)
@@ -204,7 +205,7 @@ def loss_on(model: HumoDiT, batch: dict[str, Tensor]) -> Tensor:
     with torch.autocast(clean.device.type, torch.bfloat16):
         embedded = model.embed(noisy, sigma[:, None] * 1000, (tokens,))
         context = model.context(batch["text"], bias=batch["bias"], audio=batch["audio"])
-        out = model.head(model.trunk(embedded, context), embedded)
+        out = model.head(model.trunk(embedded, context, after), embedded)
     error = (out.float()[:, :, :LATENT_FRAMES] - (noise - clean)).square().mean(1)  # (B, T, h, w)
     weight = 1 + MOUTH_WEIGHT * _near_mouth(batch["pose"], *error.shape[2:])
     return (weight * error).sum() / weight.sum()
