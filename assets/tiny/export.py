@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -84,17 +85,24 @@ def history(to: Path) -> None:
     path.write_text(json.dumps(known) + "\n")
 
 
-def restore(source: Path = HERE) -> None:
-    """Turn the released checkpoint back into training states, where ``runs`` holds none.
+def restore(
+    source: Path = HERE, kind: type[WanDiT] = WanDiT, beside: Sequence[str] = ("tokenizer", "text_encoder")
+) -> None:
+    """Turn a released checkpoint back into training states, where ``runs`` holds none.
 
     Optimiser states are not released: a restored run warms up again.
+
+    Args:
+        source: its folder.
+        kind: its transformer's class.
+        beside: folders of finished parts.
     """
     history = json.loads((source / "history.json").read_text())
     RUNS.mkdir(parents=True, exist_ok=True)
     vae = AutoencoderKLWan.from_pretrained(source / "vae")
     weights = {k: v.float() for k, v in vae.state_dict().items()}
     mean, std = (torch.tensor(vae.config[f"latents_{k}"]) for k in ("mean", "std"))
-    dit = {k: v.float() for k, v in WanDiT.from_pretrained(source / "transformer").state_dict().items()}
+    dit = {k: v.float() for k, v in kind.from_pretrained(source / "transformer").state_dict().items()}
     states = {"vae": {"model": weights}, "dit": {"model": dit, "mean": mean, "std": std}}
     for stage, state in states.items():
         if not (RUNS / f"{stage}.pt").exists():
@@ -104,7 +112,7 @@ def restore(source: Path = HERE) -> None:
     if not (RUNS / "encoder.pt").exists():
         parts = ("encoder.", "quant_conv.")
         save_state(RUNS / "encoder.pt", {k: v for k, v in weights.items() if k.startswith(parts)})
-    for part in ("tokenizer", "text_encoder"):
+    for part in beside:
         if not (RUNS / part).exists():
             shutil.copytree(source / part, RUNS / part)
 

@@ -114,8 +114,10 @@ def bank(seed: int, clips: int = BANK_CLIPS, paint: Paint = paint) -> tuple[Tens
     return video, cover
 
 
-def sample(data: tuple[Tensor, Tensor], rng: random.Random, batch: int, frames: int) -> tuple[Tensor, Tensor]:
-    """Random stretches of clips.
+def sample(
+    data: tuple[Tensor, Tensor], rng: random.Random, batch: int, frames: int, emphasis: float = 2.0
+) -> tuple[Tensor, Tensor]:
+    """Random stretches of clips; what matters in them counts ``emphasis`` times more.
 
     Whole pictures only: a bf16 convolution gradient of oneDNN is wrong above 34x34 positions, and
     with patches of 4 a picture of 128 has 32x32.
@@ -131,7 +133,7 @@ def sample(data: tuple[Tensor, Tensor], rng: random.Random, batch: int, frames: 
     pixels = torch.stack([video[w] for w in windows]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     mask = torch.stack([cover[w] for w in windows])[:, None].float() / 255
     near = F.max_pool3d(mask, (1, 7, 7), 1, (0, 3, 3))  # the rim matters as much as the inside
-    return pixels.contiguous(memory_format=torch.channels_last_3d), 1 + 2 * near
+    return pixels.contiguous(memory_format=torch.channels_last_3d), 1 + emphasis * near
 
 
 def loss_on(vae: AutoencoderKLWan, video: Tensor, weight: Tensor, most: float) -> tuple[Tensor, Tensor]:
@@ -198,7 +200,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pai
             save_state(RUNS / "vae.pt", state)
 
 
-def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = paint) -> None:
+def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = paint, emphasis: float = 2.0) -> None:
     """Train a finished VAE on, its encoder too, with latents held near what they were.
 
     A transformer that was trained on the old latents then follows in a short while. The state lands in
@@ -209,6 +211,7 @@ def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pa
         device: where.
         seed: of data and noise.
         paint: draws the clips of a world.
+        emphasis: how much more it counts what matters in them.
     """
     known = load_state(RUNS / "vae.pt")
     assert known is not None
@@ -228,8 +231,8 @@ def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pa
     data, budget, step = bank(seed, REFINING, paint), Budget(minutes, state["spent"]), state["step"]
     recent = torch.tensor([0.004, 0.0])
     while budget.fraction < 1:
-        video, weight = (t.to(device) for t in sample(data, rng, *rng.choice(STRETCHES)))
-        fit, away, mse = _refinement(vae, old, video, weight)
+        video, weight = (t.to(device) for t in sample(data, rng, *rng.choice(STRETCHES), emphasis))
+        fit, away, mse = refinement(vae, old, video, weight)
         (fit + NEAR * away).backward()
         rate = REFINE_RATE * learning_rate(1.0, budget.fraction, step)
         norm = descend({s: p * rate for s, p in zip(solvers, (PEAK_MUON, PEAK_ADAM), strict=True)}, 0.5)
@@ -253,7 +256,7 @@ def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pa
     save_state(RUNS / "vae.pt", {"step": steps, "spent": spent, "curve": known["curve"], "model": weights})
 
 
-def _refinement(vae: nn.Module, old: nn.Module, video: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def refinement(vae: nn.Module, old: nn.Module, video: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted reconstruction loss, the latents' distance from the old ones, the plain squared error."""
     with torch.autocast(video.device.type, torch.bfloat16):
         z = whole.encode(vae, video)[:, :Z]

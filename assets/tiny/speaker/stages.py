@@ -40,6 +40,7 @@ CONFIG = train_dit.CONFIG | {
     "audio_channels": WIDTH, "audio_window": HUMO_WINDOW, "audio_tracks": LAYERS + 1, "audio_hidden": 256,
     "audio_tokens": 4, "audio_dim": 128,
 }  # fmt: skip
+HAIR_WEIGHT = 24.0  # how much more hair behind a hat counts, three pixels wide, while a finished VAE is trained on
 MOUTH_WEIGHT = 3.0  # how much more the mouth counts: a few latents of 64, and what the model is for
 SHIFT = 3.0  # less lean to high noise than the first model's: a mouth's timing is a detail
 #: How often a clip is told what: everything, no sound, and what the guidance's weaker branches leave out together.
@@ -79,6 +80,12 @@ def begin() -> None:
         save_state(RUNS / f"{stage}.pt", {"step": 0, "spent": 0.0, "curve": [], "model": known["model"]})
 
 
+def restore() -> None:
+    """Turn the released model back into training states; see :func:`assets.tiny.export.restore`."""
+    parts = ("tokenizer", "text_encoder", "audio_encoder", "audio_processor")
+    first_export.restore(first_export.HERE / "speaker", HumoDiT, parts)
+
+
 def paint(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
     """A speaking clip, and where face, mouth and hat are; every fifth is a person on white.
 
@@ -98,6 +105,27 @@ def paint(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
     x, y = axis[None, None, :] - where[:, 0, None, None], axis[None, :, None] - where[:, 1, None, None]
     face, hat = (x.abs() < 0.30) & (y > -0.16) & (y < 0.46), (x.abs() < 0.5) & (y > -0.72) & (y < -0.3)
     return clip, (face | hat).float()
+
+
+def paint_hair(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
+    """A clip as of :func:`paint`, and where hair shows above the face: most of all what sticks out behind a hat."""
+    scene = world.sample_scene(rng)
+    if number % 2 == 0:
+        style = rng.choice(("spiky", "spiky", "spiky", "bun", "short", "long"))
+        scene = replace(scene, person=replace(scene.person, extra="hat", style=style))
+    person = scene.person
+    other = replace(person, style="bald" if person.style != "bald" else "short")
+    mouth, where = voices.mouth(voices.sample(rng, SECONDS), FRAMES), world.path(scene)
+    clip, without = (world.render(replace(scene, person=p), mouth) for p in (person, other))
+    if number % 4 == 3:
+        clip, without = (world.reference(p).expand(FRAMES, -1, -1, -1) for p in (person, other))
+        where = torch.tensor([[0.0, 0.04]]).expand(FRAMES, 2)
+    axis = (torch.arange(first_world.SIZE) + 0.5) / first_world.SIZE * 2 - 1
+    x, y = axis[None, None, :] - where[:, 0, None, None], axis[None, :, None] - where[:, 1, None, None]
+    face = (x.abs() < 0.30) & (y > -0.16) & (y < 0.46)
+    hair = ((clip.float() - without.float()).abs().amax(-1) > 24) & (y < -0.16)
+    counts = 1.0 if person.extra == "hat" else 1 / 6
+    return clip, torch.where(hair, counts, face / 12)
 
 
 @torch.no_grad()

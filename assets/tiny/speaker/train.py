@@ -1,8 +1,8 @@
 """Train the built-in reference model: ``python -m assets.tiny.speaker.train STAGE --minutes M``.
 
-Stages, in order: hearing, text, begin, vae, latents, dit, export. ``begin`` takes over the
+Stages, in order: hearing, text, begin, vae, refine, latents, dit, export. ``begin`` takes over the
 first model's VAE, which has seen the same backdrops; the rest is as for the first model, with
-states in ``runs/speaker`` (or ``$WAN_TINY_RUNS``).
+states in ``runs/speaker`` (or ``$WAN_TINY_RUNS``). ``restore`` makes such states from the released weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 
 import torch
 
-STAGES = ("hearing", "text", "begin", "vae", "latents", "dit", "export")
+STAGES = ("hearing", "text", "begin", "vae", "refine", "latents", "dit", "export", "restore")
 
 
 def main() -> None:
@@ -37,6 +37,10 @@ def main() -> None:
         stages.begin()
     elif args.stage == "vae":
         train_vae.train(args.minutes, args.device, args.seed, paint=stages.paint)
+    elif args.stage == "refine":
+        train_vae.refine(args.minutes, args.device, args.seed, stages.paint_hair, stages.HAIR_WEIGHT)
+    elif args.stage == "restore":
+        stages.restore()
     elif args.stage == "latents":
         stages.make_latents(args.seed)
     elif args.stage == "dit":

@@ -1,0 +1,64 @@
+"""The built-in models can be trained on: a step of each loss reaches every part that it should teach."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from assets.tiny import train_dit, train_vae, whole, world
+from assets.tiny.speaker import stages
+from wan_core.model.dit import WanDiT
+
+GRID = (9, 4, 4)
+ROWS = 2
+
+
+def batch(pose: int) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    clean = torch.randn(ROWS, train_vae.Z, 9, 8, 8, generator=g)
+    text = torch.randn(ROWS, 12, train_dit.CONFIG["text_dim"], generator=g)
+    return {
+        "clean": clean, "text": text, "bias": torch.zeros(ROWS, 1, 1, 12), "sigma": torch.tensor([0.9, 0.4]),
+        "pose": torch.rand(ROWS, 9, pose, generator=g), "cover": torch.rand(ROWS, 9, 8, 8, generator=g) > 0.5,
+        "image": torch.tensor([True, False]), "person": clean[:, :, :1],
+        "audio": torch.randn(ROWS, 10, stages.HUMO_WINDOW, stages.LAYERS + 1, stages.WIDTH, generator=g),
+    }  # fmt: skip
+
+
+def taught(model: WanDiT, asked: train_dit.Questions, loss: Tensor, pose: Tensor) -> None:
+    away, wrong = asked.loss(pose)
+    (loss + away + wrong).backward()
+    for part in (*model.blocks, model.patch_embedding, model.proj_out, *asked.heads.values(), asked.sketch):
+        gradients = [p.grad for p in part.parameters() if p.grad is not None]
+        assert gradients
+        assert all(g.isfinite().all() for g in gradients)
+        assert any(g.abs().max() > 0 for g in gradients)
+
+
+def test_the_first_models_transformer() -> None:
+    torch.manual_seed(0)
+    model, data = train_dit.build(), batch(11)
+    torch.nn.init.normal_(model.proj_out.weight, std=0.02)  # it begins at zero, and passes nothing back
+    asked = train_dit.Questions(model, GRID, 11)
+    taught(model, asked, train_dit.loss_on(model, data, asked.note), data["pose"])
+
+
+def test_the_speakers_transformer() -> None:
+    torch.manual_seed(0)
+    model, data = stages.build(), batch(5)
+    torch.nn.init.normal_(model.proj_out.weight, std=0.02)
+    asked = train_dit.Questions(model, (10, 4, 4), 5)
+    taught(model, asked, stages.loss_on(model, data, asked.note), data["pose"])
+
+
+def test_a_finished_vae_begins_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_fused_rows", whole._rows)  # nothing is compiled for one step
+    torch.manual_seed(0)
+    old, vae = (train_vae.build(train_vae.Z) for _ in range(2))
+    vae.load_state_dict(old.state_dict())
+    video = torch.rand(1, 3, 1, world.SIZE, world.SIZE) * 2 - 1
+    fit, away, _ = train_vae.refinement(vae, old, video, torch.ones(1, 1, 1, world.SIZE, world.SIZE))
+    assert away == 0
+    fit.backward()
+    assert vae.encoder.conv_in.weight.grad.abs().max() > 0
