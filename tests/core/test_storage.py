@@ -196,6 +196,32 @@ def test_an_encoder_under_either_kind_of_names(tmp_path: Path) -> None:
             assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("kind", [gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.Q8_0])
+def test_an_encoder_in_gguf(kind: gguf.GGMLQuantizationType, tmp_path: Path) -> None:
+    """Under the names that the gguf package itself has for it."""
+    encoder = checkpoints.text_encoder()
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5ENCODER, 2)
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "t5encoder")
+    for name, tensor in encoder.state_dict().items():
+        known = names.get_name(name, try_suffixes=(".weight",))
+        if "embed_tokens" in name:
+            continue
+        assert known
+        data = tensor.numpy()
+        if kind == gguf.GGMLQuantizationType.Q8_0 and data.ndim == 2 and data.shape[1] % 32 == 0:
+            writer.add_tensor(known, gguf.quantize(data, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(known, data)
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    ids = torch.tensor([[5, 6, 7, 1]])
+    with torch.no_grad():
+        expected = encoder(ids).last_hidden_state
+        found = text_encoder(tmp_path / "x.gguf", torch.float32)(ids).last_hidden_state
+    assert (found - expected).abs().max() <= (1e-6 if kind == gguf.GGMLQuantizationType.F32 else 0.1)
+    assert torch.equal(found, expected) == (kind == gguf.GGMLQuantizationType.F32)
+
+
 def test_what_is_missing_beside_a_file_is_said(tmp_path: Path) -> None:
     folder = shelves(tmp_path / "all")
     shutil.rmtree(folder / "text_encoders")

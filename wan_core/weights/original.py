@@ -38,16 +38,28 @@ def text_name(key: str) -> str:
     return f"encoder.block.{block[1]}.{_IN_T5_BLOCK[block[2]]}.weight"
 
 
+#: GGUF's names for the same, as llama.cpp has them.
+_GGUF_BLOCK = re.compile(r"^enc\.blk\.(\d+)\.(.+)\.weight$")
+_IN_GGUF_BLOCK = {
+    "attn_norm": "norm1", "attn_q": "attn.q", "attn_k": "attn.k", "attn_v": "attn.v", "attn_o": "attn.o",
+    "attn_rel_b": "pos_embedding.embedding", "ffn_norm": "norm2", "ffn_gate": "ffn.gate.0", "ffn_up": "ffn.fc1",
+    "ffn_down": "ffn.fc2",
+}  # fmt: skip
+_WHOLE_TEXT = {
+    "shared.weight": "token_embedding.weight", "token_embd.weight": "token_embedding.weight",
+    "encoder.final_layer_norm.weight": "norm.weight", "enc.output_norm.weight": "norm.weight",
+}  # fmt: skip
 _T5_LAYER = re.compile(r"^encoder\.block\.(\d+)\.(.+)\.weight$")
 _OF_T5_LAYER = {new: old for old, new in _IN_T5_BLOCK.items()}
 
 
 def official_text_name(key: str) -> str:
-    """What :func:`text_name` undoes: single files hold either kind of names."""
-    if key == "shared.weight":
-        return "token_embedding.weight"
-    if key == "encoder.final_layer_norm.weight":
-        return "norm.weight"
+    """The official name of one parameter: single files hold these, the library's, or GGUF's."""
+    if key in _WHOLE_TEXT:
+        return _WHOLE_TEXT[key]
+    block = _GGUF_BLOCK.match(key)
+    if block is not None and block[2] in _IN_GGUF_BLOCK:
+        return f"blocks.{block[1]}.{_IN_GGUF_BLOCK[block[2]]}.weight"
     layer = _T5_LAYER.match(key)
     if layer is None or layer[2] not in _OF_T5_LAYER:
         return key

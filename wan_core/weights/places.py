@@ -28,7 +28,11 @@ _INDEXES = ("humo.safetensors.index.json", "Phantom_Wan_14B.safetensors.index.js
 _PICKLES = ("ema.pth", "Phantom-Wan-1.3B.pth")
 #: Beside a single file, or in folders of ComfyUI's names.
 _SHELVES = ("vae", "text_encoders", "clip", "audio_encoders", "clip_vision")
-_TEXTS = ("umt5_xxl_fp16.safetensors", "umt5_xxl_bf16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors")
+_GGUF = ("f16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_M", "Q3_K_S")  # the finest first
+_TEXTS = (
+    "umt5_xxl_fp16.safetensors", "umt5_xxl_bf16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors",
+    *(f"umt5-xxl-encoder-{kind}.gguf" for kind in _GGUF),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

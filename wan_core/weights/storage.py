@@ -27,6 +27,7 @@ _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _SCALES = (".scale_weight", ".weight_scale")
 #: What stands beside quantised weights and is none: scales, marks, and a tokenizer as bytes.
 _BESIDE = (*_SCALES, ".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8", "spiece_model")
+_ARCHITECTURES = ("wan", "t5encoder")  # as GGUF files name them
 _PLAIN_FORMATS = ("float8_e4m3fn", "float8_e5m2")
 
 
@@ -138,8 +139,8 @@ def _entries(file: Path) -> Iterator[tuple[str, tuple[int, ...], Any]]:
         raise CheckpointError(f"{file.name}: GGUF files need the gguf package: pip install gguf") from error
     reader = GGUFReader(file)
     kind = reader.get_field("general.architecture")
-    if kind is not None and kind.contents() != "wan":
-        raise CheckpointError(f"{file.name}: this is a model of the kind {kind.contents()}, not a Wan transformer")
+    if kind is not None and kind.contents() not in _ARCHITECTURES:
+        raise CheckpointError(f"{file.name}: this is a model of the kind {kind.contents()}, not one of Wan's")
     for tensor in reader.tensors:
         # five axes are more than the format once had; converters then note the shape beside the tensor
         shape = reader.get_field(f"comfy.gguf.orig_shape.{tensor.name}")
