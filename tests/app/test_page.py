@@ -148,13 +148,17 @@ def test_image_tab_without_an_image(page: Page) -> None:
     expect(page.get_by_role("alert").last).to_contain_text("needs a first frame", timeout=MINUTE)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_phone_width_has_no_sideways_scroll(app: str, browser: Browser, dark: bool) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light")
+@pytest.mark.parametrize(("language", "dark"), [("en-US", False), ("en-US", True), ("ja-JP", False), ("zh-CN", False)])
+def test_phone_width_has_no_sideways_scroll(app: str, browser: Browser, language: str, dark: bool) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light", locale=language
+    )
     page = context.new_page()
     page.goto(app)
-    expect(page.get_by_role("button", name="Generate").first).to_be_visible(timeout=MINUTE)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for number in range(3):
+        page.get_by_role("tab").nth(number).click(timeout=MINUTE)
+        expect(page.locator(".card:visible button.primary")).to_be_visible(timeout=MINUTE)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
 
 
