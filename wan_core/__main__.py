@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
         sub = modes.add_parser(mode, help=f"make a video {what}")
         sub.add_argument("prompt", help="what to show")
         if mode == "image":
-            sub.add_argument("--image", required=True, metavar="FILE", help="the first frame")
+            first = sub.add_mutually_exclusive_group(required=True)
+            first.add_argument("--image", metavar="FILE", help="the first frame")
+            first.add_argument("--extends", metavar="FILE.mp4", help="a video to go on from; it stands in front")
             sub.add_argument("--last-image", metavar="FILE", help="the last frame, for models that take one")
             sub.add_argument("--image-fit", choices=("crop", "pad"), default="crop")
             sub.add_argument("--focal-point", type=float, nargs=2, metavar=("X", "Y"), default=(0.5, 0.5))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from wan_core.clip import Clip, to_uint8
@@ -22,6 +25,7 @@ from wan_core.condition import (
     footage,
     open_picture,
     open_sound,
+    played,
     text_only,
 )
 from wan_core.condition.video import look
@@ -184,6 +188,8 @@ class Pipeline:
         given = [("image", request.image), ("last_image", request.last_image)]
         given += [("reference_images", picture) for picture in request.reference_images]
         pictures = [open_picture(source, field) for field, source in given if source is not None]
+        if request.extends is not None:
+            request, pictures = self._going_on(request, pictures)
         sound = None if request.audio is None else open_sound(request.audio)
         seen = None if request.video is None else look(request.video, "video", self.spec.recipe.fps)
         # references stand on white in a frame of any shape; S2V's, and other pictures and videos, give it theirs
@@ -202,6 +208,21 @@ class Pipeline:
                 settled.focal_point,
             )  # fmt: skip
         return Material(settled, [fit(p, frame, how, settled.focal_point) for p in pictures], sound, shown)
+
+    def _going_on(self, request: Request, pictures: list[Image.Image]) -> tuple[Request, list[Image.Image]]:
+        """A request to go on from a video: the last frame comes first, and the size is kept if the model makes it."""
+        (frame,) = deque(played(request.extends, "extends", self.spec.recipe.fps), maxlen=1)
+        last, grid = Image.fromarray(frame), math.lcm(self.geometry.grid, self.spec.grid)
+        made = all(side % grid == 0 and side <= self.spec.max_side for side in last.size)
+        if made and request.width is None and request.height is None and not self.spec.fixed_size:
+            request = replace(request, width=last.width, height=last.height)
+        return request, [last, *pictures] if request.image is None else pictures
+
+    def _earlier(self, request: Request, settled: Settled) -> Iterator[Event]:
+        """The frames of the video that is gone on from, as they stand in front."""
+        frames = played(request.extends, "extends", settled.fps, (settled.width, settled.height), settled.focal_point)
+        while some := list(islice(frames, self.geometry.temporal)):
+            yield Frames(np.stack(some))
 
     @property
     def _speaks(self) -> bool:
@@ -244,6 +265,9 @@ class Pipeline:
             else:
                 latents = yield from self._denoise(settled, shot, cancelled)
                 yield Denoised(latents.float().cpu().numpy(), shot.clip)
+            if request.extends is not None:  # its last frame was the first one
+                yield from self._earlier(request, settled)
+                shot = replace(shot, skip=1, take=shot.take - 1)
             recent = yield from self._decode(shot, latents, cancelled)
         yield Done(settled, time.monotonic() - begin)
 

@@ -84,6 +84,8 @@ def _check_mode(request: Request, spec: ModelSpec) -> None:
         raise RequestError("last_image", "given alone", "a last frame needs a first one", "give image too")
     if request.last_image is not None and "last_image" not in spec.modes:
         raise RequestError("last_image", "given", f"{spec.name} takes no last frame", "leave it out")
+    if request.extends is not None and request.image is not None:
+        raise RequestError("image", "given", "the video that is gone on from ends with the first frame", "leave it out")
     for field, needs in (("audio", "sound"), ("video", "video"), ("mask", "video")):
         if getattr(request, field) is not None and needs not in spec.modes:
             raise RequestError(field, "given", f"{spec.name} takes no {needs}", "leave it out")

@@ -27,6 +27,7 @@ class Request:
         negative_prompt: what to avoid; only used when guidance is on.
         image: first frame: path, PIL image or (H, W, 3) uint8 array.
         last_image: last frame, for models that take one.
+        extends: a video that this one goes on from, in place of ``image``: it stands in front, up to 60 seconds.
         reference_images: up to three pictures of who or what the video shows, in reference mode.
         audio: what is said or heard: a path, or (rate, samples); the video lasts as long.
         video: what controls or is changed, for models that take it: a path or (F, H, W, 3) uint8 frames.
@@ -54,6 +55,7 @@ class Request:
     negative_prompt: str | None = None
     image: ImageInput = None
     last_image: ImageInput = None
+    extends: VideoInput = None
     reference_images: tuple[ImageInput, ...] = ()
     audio: AudioInput = None
     video: VideoInput = None
@@ -81,11 +83,11 @@ class Request:
         """Which tab this belongs to: by what is given besides the prompt."""
         if self.reference_images or self.audio is not None or self.video is not None:
             return "reference"
-        return "text" if self.image is None else "image"
+        return "text" if self.image is None and self.extends is None else "image"
 
     def as_json(self) -> dict[str, Any]:
         """The request without its pictures, for recipes and logs."""
-        skip = {"image", "last_image", "reference_images", "audio", "video", "mask"}
+        skip = {"image", "last_image", "extends", "reference_images", "audio", "video", "mask"}
         return {k: v for k, v in asdict_shallow(self).items() if k not in skip}
 
 

@@ -12,7 +12,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
-from tests.app.conftest import start, stop
+from tests.app.conftest import plays, start, stop
 from tests.app.test_api import ended, read, video_of
 
 MINUTE = 60_000
@@ -172,6 +172,17 @@ def test_a_last_frame_is_the_next_first_one(page: Page) -> None:
     page.get_by_label("Prompt", exact=True).last.fill("moving right")
     page.get_by_role("button", name="Generate").last.click()
     expect(page.locator(".stage video").last).to_be_visible(timeout=2 * MINUTE)
+
+
+@pytest.mark.browser
+def test_a_video_is_extended(page: Page) -> None:
+    page.get_by_label("Prompt", exact=True).first.fill("a red star moving left")
+    page.get_by_role("button", name="Generate").first.click()
+    page.get_by_role("button", name="Extend", exact=True).first.click(timeout=MINUTE)
+    expect(page.get_by_role("tab", name="Image")).to_have_attribute("aria-selected", "true", timeout=MINUTE)
+    expect(page.get_by_label("Prompt", exact=True).last).to_have_value("a red star moving left", timeout=MINUTE)
+    page.get_by_role("button", name="Generate").last.click()
+    plays(page, (33 + 32) / 16)
 
 
 @pytest.mark.browser

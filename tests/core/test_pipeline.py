@@ -29,6 +29,7 @@ from transformers import (
 
 from tests.core.tiny import BASE, KINDS, shake, vae
 from wan_core import Request, load, velocity
+from wan_core.errors import RequestError
 from wan_core.model.dit import WanDiT
 from wan_core.pipeline import Pipeline
 
@@ -88,6 +89,23 @@ def picture(seed: int, size: tuple[int, int] = (64, 32)) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 255, (4, 8, 3), dtype=np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC)
+
+
+def test_a_video_is_gone_on_from_its_last_frame(tmp_path: Path) -> None:
+    """The one before stands in front, whole; what is made begins after its last frame, and is what that frame gives."""
+    mine = ours(checkpoint("ti2v"), tmp_path)
+    before = np.stack([np.asarray(picture(seed)) for seed in range(5)])
+    asked = {"prompt": "a red star", "num_inference_steps": 2, "num_frames": 9, "seed": 3}
+    longer = mine(**asked, extends=before).frames
+    alone = mine(**asked, image=Image.fromarray(before[-1]), width=64, height=32).frames
+    assert (len(longer), len(alone)) == (5 + 8, 9)
+    assert np.array_equal(longer[:5], before)
+    assert np.array_equal(longer[5:], alone[1:])
+    with pytest.raises(RequestError, match="leave it out"):
+        mine.settle(Request(prompt="a", extends=before, image=picture(1)))
+    text = ours(checkpoint("t2v"), tmp_path / "text")
+    with pytest.raises(RequestError, match="has no image mode"):
+        text.settle(Request(prompt="a", extends=before))
 
 
 def common(peer: Any) -> dict[str, Any]:

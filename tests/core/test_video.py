@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wan_core.condition.video import Look, footage, look, nothing
+from wan_core.condition.video import Look, footage, look, nothing, played
 from wan_core.errors import MediaError
 
 SIZE, FPS = (64, 32), 16
@@ -51,6 +51,19 @@ def test_another_frame_rate(tmp_path: Path) -> None:
     assert look(path, "video", FPS).frames in (8, 9)
     seen = footage(path, None, SIZE, 9, FPS, "crop", MIDDLE)
     assert np.abs(levels(seen.pixels)[:8] - 2 * np.arange(8)).max() <= 1
+
+
+def test_a_video_is_played_to_its_end_and_no_longer_than_a_minute(tmp_path: Path) -> None:
+    frames = greys(9)
+    for source in (frames, written(tmp_path / "x.mp4", frames)):
+        seen = np.stack(list(played(source, "extends", FPS)))
+        assert seen.shape == frames.shape
+        assert np.abs(seen.mean((1, 2, 3)) - frames.mean((1, 2, 3))).max() < 4
+        assert np.stack(list(played(source, "extends", FPS, (32, 32)))).shape == (9, 32, 32, 3)
+    hour = np.zeros((60 * FPS + 1, 2, 2, 3), np.uint8)
+    with pytest.raises(MediaError, match="lasts longer than 60 seconds"):
+        list(played(hour, "extends", FPS))
+    assert len(list(played(hour[1:], "extends", FPS))) == 60 * FPS
 
 
 def test_beyond_its_end_everything_is_to_be_made() -> None:

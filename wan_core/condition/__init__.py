@@ -6,7 +6,7 @@ from wan_core.condition.picture import fit, open_picture
 from wan_core.condition.r2v import humo, phantom, speech, vace
 from wan_core.condition.sound import Sound, open_sound
 from wan_core.condition.t2v import text_only
-from wan_core.condition.video import Footage, footage
+from wan_core.condition.video import Footage, footage, played
 
 __all__ = [
     "Conditioning",
@@ -20,6 +20,7 @@ __all__ = [
     "open_picture",
     "open_sound",
     "phantom",
+    "played",
     "speech",
     "text_only",
     "vace",

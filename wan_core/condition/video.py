@@ -42,6 +42,9 @@ class Look:
     frames: int | None
 
 
+LONGEST = 60.0  # seconds of a video that another goes on from
+
+
 @dataclass(frozen=True)
 class Footage:
     """A video and its mask, as a model reads them.
@@ -74,6 +77,33 @@ def look(source: VideoInput, field: str, fps: float) -> Look:
         facts: Any = next(frames)
     width, height = facts["size"]
     return Look((width, height), max(1, round(facts["duration"] * fps)) if facts["duration"] else None)
+
+
+def played(
+    source: VideoInput, field: str, fps: float, size: tuple[int, int] | None = None,
+    focal: tuple[float, float] = (0.5, 0.5),
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """A video's frames one after another, (H, W, 3) uint8.
+
+    Args:
+        source: as for :func:`look`.
+        field: the request's field, for messages.
+        fps: the model's frame rate.
+        size: width and height that they are cropped and scaled to; None leaves them as they are.
+        focal: point that a crop keeps in view.
+
+    Raises:
+        MediaError: it cannot be read, or lasts longer than :data:`LONGEST`.
+    """
+    own = look(source, field, fps).size
+    box = crop_box(own, size, focal) if size else (0.0, 0.0, float(own[0]), float(own[1]))
+    number = -1
+    for number, frame in enumerate(_frames(source, field, box, size or own, fps)):
+        if number >= LONGEST * fps:
+            raise MediaError(field, "this video", f"lasts longer than {LONGEST:.0f} seconds", "cut it into parts")
+        yield frame
+    if number < 0:
+        raise MediaError(field, "this video", "holds no frames that can be read", f"try {KINDS}")
 
 
 def footage(

@@ -42,9 +42,10 @@ log = logging.getLogger(__name__)
 VERSION = 1
 ENDED = ("done", "failed", "stopped")
 DAMAGED = "What was known of this video can no longer be read; make it again."
-_FILES = ("image", "last_image", "audio", "video", "mask")
+_FILES = ("image", "last_image", "extends", "audio", "video", "mask")
 _MEDIA = (*_FILES, "reference_images")
-_MEDIA_STEMS = ("image", "last_image", "audio", "given-", "mask", "reference-")  # the names that their copies get
+#: The names that their copies get.
+_MEDIA_STEMS = ("image", "last_image", "extends", "audio", "given-", "mask", "reference-")
 _ID = re.compile(r"[0-9a-f]{32}")
 
 

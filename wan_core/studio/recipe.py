@@ -73,7 +73,7 @@ def fingerprint(request: Request, plan: Plan, signed: str = "") -> str:
     """
     made_with = [VERSION, __version__, signed, plan.model, plan.revision, plan.backend, plan.settled.as_json()]
     mark = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
-    media = (request.image, request.last_image, request.audio, request.video, request.mask)
+    media = (request.image, request.last_image, request.extends, request.audio, request.video, request.mask)
     for source in (*media, *request.reference_images):
         content = b"" if source is None else Path(source).read_bytes()
         mark.update(len(content).to_bytes(8, "big") + content)

@@ -36,6 +36,7 @@ PARAMETERS = {
     "prompt": "what to show, 1 to 2,000 characters",
     "image": "the first frame, a picture",
     "last_image": "the last frame, for models that take one",
+    "extends": "a video to go on from, in place of image: it stands in front of what is made",
     "image_fit": "how pictures meet the frame: crop or pad; crop if left out",
     "focal_x": "what a crop keeps in view, across: 0 to 1",
     "focal_y": "what a crop keeps in view, down: 0 to 1",
@@ -59,10 +60,10 @@ PARAMETERS = {
     "tier": "exact, or fast: steps that would change little are left out",
     "seed": "a whole number from 0; one is drawn if left out, and returned in the recipe",
 }
-_MEDIA = ("image", "last_image", "reference_images", "audio", "video", "mask")
+_MEDIA = ("image", "last_image", "extends", "reference_images", "audio", "video", "mask")
 #: Which modes have a parameter, where not all do, and what the model must take there.
 _ONLY = {
-    "image": {"image": ""}, "last_image": {"image": ""},
+    "image": {"image": ""}, "last_image": {"image": ""}, "extends": {"image": ""},
     **{name: {"image": "", "reference": "video"} for name in ("image_fit", "focal_x", "focal_y")},
     **{name: {"reference": ""} for name in ("reference_images", "image_guidance_scale")},
     **{name: {"reference": "sound"} for name in ("audio", "audio_guidance_scale")},
@@ -126,7 +127,7 @@ def _part(name: str) -> Any:
         return gr.File(file_count="multiple", label=words, visible=False)
     if name == "audio":
         return voice(words, visible=False)
-    if name == "video":
+    if name in ("video", "extends"):
         return clip(words, visible=False)
     if name == "mask":
         return gr.File(label=words, visible=False)

@@ -26,7 +26,9 @@ from wan_core.ui.told import told
 from wan_core.ui.words import language_of
 
 #: A tab's outputs, in order; the last is the id of the job that they show.
-FIELDS = ("view", "video", "stop", "again", "save", "onward", "refer", "reuse", "line", "how", "recipe", "job")
+FIELDS = (
+    "view", "video", "stop", "again", "save", "extend", "onward", "refer", "reuse", "line", "how", "recipe", "job",
+)  # fmt: skip
 NEWS = 1.0  # seconds between looks at a download
 Scene = tuple[Any, ...]
 T = TypeVar("T")
@@ -162,6 +164,7 @@ class Tab:
                 recipe, line = (await self.desk.aside(verify, path)).recipe, told(language, status.message)
                 return (gr.HTML(visible=False), gr.Video(value=str(path), visible=True), gr.Button(visible=False),
                         gr.Button(visible=False), gr.DownloadButton(value=str(path), visible=True),
+                        gr.Button(visible="image" in self.onward and self.mode != "reference"),
                         gr.Button(visible="image" in self.onward), gr.Button(visible="reference" in self.onward),
                         gr.Button(visible=True), stage.line(line), gr.Accordion(visible=True), recipe,
                         job)  # fmt: skip
@@ -185,9 +188,8 @@ def aimed(at: gr.EventData) -> tuple[float, float]:
 def _scene(view: str, job: str = "", *, busy: bool = False, again: bool = False) -> Scene:
     """Everything but a finished video."""
     return (gr.HTML(view, visible=True), gr.Video(value=None, visible=False), gr.Button(visible=busy),
-            gr.Button(visible=again), gr.DownloadButton(visible=False), gr.Button(visible=False),
-            gr.Button(visible=False), gr.Button(visible=False), "", gr.Accordion(visible=False), None,
-            job)  # fmt: skip
+            gr.Button(visible=again), gr.DownloadButton(visible=False), *(gr.Button(visible=False) for _ in range(4)),
+            "", gr.Accordion(visible=False), None, job)  # fmt: skip
 
 
 def named(handler: Callable[..., Any], names: list[str], required: tuple[str, ...] = ()) -> Callable[..., Any]:

@@ -37,10 +37,10 @@ QUALITIES = {"Draft": 0.5, "Standard": 1.0, "Fine": 2.0}
 PICTURES = ("reference", "reference_2", "reference_3", "reference_4")
 #: The order of a tab's fields; every tab has some of them.
 ORDER = (
-    "prompt", "negative_prompt", "image", "last_image", "image_fit", "focal_x", "focal_y", *PICTURES, "audio",
-    "video", "mask", "width", "height", "num_frames", "num_inference_steps", "guidance_scale", "guidance_scale_2",
-    "audio_guidance_scale", "image_guidance_scale", "conditioning_scale", "flow_shift", "sampler", "tier",
-    "seed",
+    "prompt", "negative_prompt", "image", "last_image", "extends", "image_fit", "focal_x", "focal_y", *PICTURES,
+    "audio", "video", "mask", "width", "height", "num_frames", "num_inference_steps", "guidance_scale",
+    "guidance_scale_2", "audio_guidance_scale", "image_guidance_scale", "conditioning_scale", "flow_shift", "sampler",
+    "tier", "seed",
 )  # fmt: skip
 
 
@@ -111,6 +111,8 @@ def _frames(spec: ModelSpec) -> tuple[dict[str, Any], gr.HTML]:
     if "last_image" in spec.modes:
         with gr.Accordion(label("Last frame"), open=False):
             widgets["last_image"] = picture(label("Last frame"), 180)
+    with gr.Accordion(label("Or a video to go on from"), open=False):
+        widgets["extends"] = clip(label("Video"))
     return widgets, seen
 
 
@@ -240,7 +242,7 @@ def request_of(mode: str, fields: dict[str, Any]) -> Request:
     pictures = tuple(fields.pop("reference_images", None) or ())
     pictures += tuple(p for p in (fields.pop(name, None) for name in PICTURES) if p)
     x, y = fields.pop("focal_x", None), fields.pop("focal_y", None)
-    if mode == "image" and not fields["image"]:
+    if mode == "image" and not (fields["image"] or fields.get("extends")):
         raise MediaError("image", "nothing", "the Image tab needs a first frame", "drop a picture on it")
     if mode == "reference" and not (pictures or fields.get("audio") or fields.get("video")):
         raise MediaError("reference_images", "nothing", "the Reference tab needs a picture or a voice", "give one")

@@ -34,8 +34,8 @@ from wan_core.ui.words import label, language_of, say
 
 #: Inputs that change what a video costs.
 PRICED = (
-    "image", "last_image", "reference", "audio", "video", "width", "height", "num_frames", "num_inference_steps",
-    "guidance_scale",
+    "image", "last_image", "extends", "reference", "audio", "video", "width", "height", "num_frames",
+    "num_inference_steps", "guidance_scale",
 )  # fmt: skip
 FRAMING = ("image", "image_fit", "focal_x", "focal_y", "width", "height")
 #: Ctrl+Enter presses the Generate button of the open tab; an mp4 that is dropped anywhere restores its settings.
@@ -210,6 +210,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, served: _Served, visit: Visit) 
                 again = gr.Button(label("Try again"), visible=False, elem_classes="stop")
             with gr.Row(elem_classes="after"):
                 save = gr.DownloadButton(label("Download"), visible=False)
+                extend = gr.Button(label("Extend"), visible=False)
                 onward = gr.Button(label("Go on from the last frame"), visible=False)
                 refer = gr.Button(label("Last frame as a reference"), visible=False)
                 reuse = gr.Button(label("Keep this seed"), visible=False)
@@ -217,7 +218,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, served: _Served, visit: Visit) 
             with gr.Accordion(label("Recipe"), open=False, visible=False) as how:
                 recipe = gr.JSON(show_label=False)
             job = gr.Textbox(visible="hidden", label="job")
-    shown = _Shown(view, video, stop, again, save, onward, refer, reuse, line, how, recipe, job)
+    shown = _Shown(view, video, stop, again, save, extend, onward, refer, reuse, line, how, recipe, job)
     names = list(widgets)
 
     def read(*values: Any) -> Request:
@@ -269,6 +270,7 @@ class _Shown:
     stop: gr.Button
     again: gr.Button
     save: gr.DownloadButton
+    extend: gr.Button
     onward: gr.Button
     refer: gr.Button
     reuse: gr.Button
@@ -299,9 +301,11 @@ def _wire(tab: Tab, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit
     shown.stop.click(stop, shown.job, None, **quiet)
     shown.reuse.click(reuse, shown.job, widgets["seed"], **quiet)
     shown.job.change(None, shown.job, None, js=REMEMBER, api_visibility="private")
-    visit.onward += [(shown.onward, shown.job, "image"), (shown.refer, shown.job, "reference")]
-    if tab.mode in widgets:  # its first picture has the tab's name
-        visit.pictures[tab.mode] = widgets[tab.mode]
+    visit.onward += [
+        (shown.extend, shown.job, "extends"), (shown.onward, shown.job, "image"), (shown.refer, shown.job, "reference")
+    ]  # fmt: skip
+    takes = {"image": ("image", "extends"), "reference": ("reference",)}.get(tab.mode, ())
+    visit.takers |= {name: (widgets[name], widgets["prompt"]) for name in takes}
     visit.stages.append((tab.mode, shown.view))
     visit.returns.append((tab.follow(), outputs))
     visit.fills.append((link_handler(tab.mode, tab.names), order))

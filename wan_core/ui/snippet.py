@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from wan_core.ui.inputs import PICTURES
 
 KINDS = ("Python", "JavaScript", "curl", "Link")
-FILES = ("image", "last_image", "audio", "video", "mask", "reference_images")
+FILES = ("image", "last_image", "extends", "audio", "video", "mask", "reference_images")
 
 
 def snippet(kind: str, address: str, mode: str, fields: Mapping[str, Any]) -> str:

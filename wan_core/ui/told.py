@@ -15,6 +15,7 @@ from wan_core.ui.words import LANGUAGES, WORDS
 FIELDS = {
     "prompt": ("プロンプト", "提示词"), "negative_prompt": ("ネガティブプロンプト", "负面提示词"),
     "image": ("最初のフレーム", "首帧"), "last_image": ("最後のフレーム", "尾帧"),
+    "extends": ("続きを作る動画", "要续接的视频"),
     "reference_images": ("参照画像", "参考图片"), "audio": ("音声", "声音"), "width": ("幅", "宽"),
     "height": ("高さ", "高"), "num_frames": ("長さ（フレーム）", "长度（帧）"),
     "duration_seconds": ("長さ（秒）", "时长（秒）"), "num_inference_steps": ("ステップ数", "步数"),
@@ -40,6 +41,9 @@ SENTENCES = {
     "give an image": ("画像を選んでください", "请提供图片"),
     "give one of them": ("どちらか一方にしてください", "请只给其一"),
     "num_frames is given too": ("フレーム数も指定されています", "同时给了帧数"),
+    "the video that is gone on from ends with the first frame": (
+        "続きを作る動画の最後が最初のフレームになります", "续接视频的末帧即为首帧",
+    ),
     "leave the image out": ("画像を外してください", "请去掉图片"),
     "leave reference images and audio out": ("参照画像と音声を外してください", "请去掉参考图片和声音"),
     "must be 0 to 2**53 - 1": ("0から2**53 - 1までです", "须为 0 到 2**53 - 1"),

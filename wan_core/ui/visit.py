@@ -21,6 +21,9 @@ from wan_core.ui.words import language_of, say
 
 MODES = ("text", "image", "reference")  # the tabs
 SHOWN = 12  # videos on the strip
+#: The tabs of what takes a last frame or a video, and what is emptied for it.
+WHERE = {"image": "image", "extends": "image", "reference": "reference"}
+INSTEAD = {"image": ("extends",), "extends": ("image",)}
 
 #: When the page opens: the job in the address or the last one, the browser's token, and the tab in
 #: the address, ``?tab=image``, and the recipe in it, ``?recipe={...}``, whose values the tab then has.
@@ -93,7 +96,7 @@ class Visit:
         self.stages: list[tuple[str, gr.HTML]] = []  # every tab's
         self.returns: list[tuple[Any, list[Any]]] = []  # a handler and outputs per tab
         self.onward: list[tuple[gr.Button, gr.Textbox, str]] = []  # buttons, the jobs they go on from, and where to
-        self.pictures: dict[str, gr.Image] = {}  # what takes a last frame, by tab
+        self.takers: dict[str, tuple[Any, Any]] = {}  # what takes a last frame or a video, and its tab's prompt
         self.fills: list[tuple[Any, list[Any]]] = []  # a handler of the recipe in the address, and a tab's inputs
         self.prices: list[tuple[Any, list[Any], Any]] = []  # a handler, inputs and the plan's line
 
@@ -115,16 +118,20 @@ class Visit:
             self.recall(self.asked.change(handler, self.asked, outputs, **quiet))
         for priced in self.prices:
             here.then(*priced, **quiet)
-        for button, job, mode in self.onward:
-            if mode in self.pictures:
-                button.click(
-                    self._to(mode), job, [tabs, self.pictures[mode]], show_progress="hidden", api_visibility="private"
-                )
+        for button, job, taker in self.onward:
+            if taker in self.takers:
+                into, prompt = self.takers[taker]
+                other = [self.takers[name][0] for name in INSTEAD.get(taker, ())]
+                button.click(self._to(taker), [job, prompt], [tabs, into, prompt, *other], **quiet)
 
-    def _to(self, mode: str) -> Callable[..., Any]:
-        async def go_on(job: str, request: gr.Request) -> tuple[gr.Tabs, str]:
-            path = await worded(self.desk.hand_out(job, "last.png"), request)
-            return gr.Tabs(selected=mode), str(path)
+    def _to(self, taker: str) -> Callable[..., Any]:
+        """Take a finished video, or its last frame, and its prompt where there is none yet."""
+
+        async def go_on(job: str, prompt: str, request: gr.Request) -> tuple[Any, ...]:
+            path = await worded(self.desk.hand_out(job, "video.mp4" if taker == "extends" else "last.png"), request)
+            card = await self.desk.card(job)
+            words = gr.skip() if prompt or card is None or taker == "reference" else card.prompt
+            return gr.Tabs(selected=WHERE[taker]), str(path), words, *(None for _ in INSTEAD.get(taker, ()))
 
         return go_on
 

@@ -64,6 +64,8 @@ WORDS = {
     "Cancel": ("中止", "取消"),
     "Try again": ("もう一度", "重试"),
     "Download": ("ダウンロード", "下载"),
+    "Extend": ("続きを作る", "续写"),
+    "Or a video to go on from": ("または続きを作る動画", "或要续接的视频"),
     "Go on from the last frame": ("最後のフレームから続ける", "从最后一帧继续"),
     "Last frame as a reference": ("最後のフレームを参照に使う", "将最后一帧用作参考"),
     "Recipe": ("レシピ", "配方"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import torch
@@ -40,6 +40,7 @@ CONFIG = train_dit.CONFIG | {
     "audio_channels": WIDTH, "audio_window": HUMO_WINDOW, "audio_tracks": LAYERS + 1, "audio_hidden": 256,
     "audio_tokens": 4, "audio_dim": 128,
 }  # fmt: skip
+HATS = 0.25  # share of the clips whose person is given one
 HAIR_WEIGHT = 24.0  # how much more hair behind a hat counts, three pixels wide, while a finished VAE is trained on
 MOUTH_WEIGHT = 3.0  # how much more the mouth counts: a few latents of 64, and what the model is for
 SHIFT = 3.0  # less lean to high noise than the first model's: a mouth's timing is a detail
@@ -86,6 +87,14 @@ def restore() -> None:
     first_export.restore(first_export.HERE / "speaker", HumoDiT, parts)
 
 
+def hatted(rng: random.Random, styles: Sequence[str]) -> world.Person:
+    """Somebody with a hat, of those that are not kept from training; hair as in ``styles``."""
+    while True:
+        person = replace(world.sample_person(rng), extra="hat", style=rng.choice(styles))
+        if not world.held_out(person):
+            return person
+
+
 def paint(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
     """A speaking clip, and where face, mouth and hat are; every fifth is a person on white.
 
@@ -93,8 +102,7 @@ def paint(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
     """
     scene = world.sample_scene(rng)
     if number % 2 == 0:
-        style = rng.choice(("spiky", "spiky", "bun", "short"))
-        scene = replace(scene, person=replace(scene.person, extra="hat", style=style))
+        scene = replace(scene, person=hatted(rng, ("spiky", "spiky", "bun", "short")))
     where = world.path(scene)
     if number % 5 == 0:
         clip = world.reference(scene.person).expand(FRAMES, -1, -1, -1)
@@ -111,8 +119,7 @@ def paint_hair(rng: random.Random, number: int) -> tuple[Tensor, Tensor]:
     """A clip as of :func:`paint`, and where hair shows above the face: most of all what sticks out behind a hat."""
     scene = world.sample_scene(rng)
     if number % 2 == 0:
-        style = rng.choice(("spiky", "spiky", "spiky", "bun", "short", "long"))
-        scene = replace(scene, person=replace(scene.person, extra="hat", style=style))
+        scene = replace(scene, person=hatted(rng, ("spiky", "spiky", "spiky", "bun", "short", "long")))
     person = scene.person
     other = replace(person, style="bald" if person.style != "bald" else "short")
     mouth, where = voices.mouth(voices.sample(rng, SECONDS), FRAMES), world.path(scene)
@@ -143,7 +150,7 @@ def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
         rng = random.Random(1000 * seed + part)
         scenes, latents, people, heard, poses = [], [], [], [], []
         for _ in range(PART // TAKES):
-            some = [world.sample_scene(rng) for _ in range(TAKES)]
+            some = [_shown(rng) for _ in range(TAKES)]
             voice = voices.talk(rng, TAKES * SECONDS)  # listened to at once: the encoder always takes 30 seconds
             mouths = voices.mouth(voice, TAKES * FRAMES).split(FRAMES)
             shown = [world.render(s, m) for s, m in zip(some, mouths, strict=True)]
@@ -158,6 +165,14 @@ def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
             "heard": torch.stack(heard).half(), "poses": torch.stack(poses),
         })  # fmt: skip
         log.info("latents: part %d of %d clips", part, len(scenes))
+
+
+def _shown(rng: random.Random) -> world.Scene:
+    """A scene to train on; a quarter more wear a hat, most of them over hair that sticks out behind it."""
+    scene = world.sample_scene(rng)
+    if rng.random() > HATS:
+        return scene
+    return replace(scene, person=hatted(rng, ("spiky", "spiky", "bun", "short", "long")))
 
 
 def _encoded(vae: torch.nn.Module, clips: Tensor) -> Tensor:
