@@ -23,7 +23,7 @@ import threading
 from collections.abc import Generator
 from dataclasses import replace
 from functools import lru_cache, partial
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -247,6 +247,14 @@ def _label(name: str) -> str:
         return f"{name} cannot be loaded"
 
 
+def _speaks_mcp() -> bool:
+    """Whether the endpoints can be MCP tools too: the package is installed, in the version that Gradio knows."""
+    try:
+        return version("mcp").startswith("1.")
+    except PackageNotFoundError:
+        return False
+
+
 def main() -> int:
     """Serve the page, and load the models behind it."""
     try:
@@ -270,7 +278,7 @@ def main() -> int:
     build(known, badge, desk, choices()).launch(
         theme=theme(), css_paths=[STYLE], js=KEYS, i18n=translations(), footer_links=["api"], show_error=False,
         ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb",
-        mcp_server=find_spec("mcp") is not None,
+        mcp_server=_speaks_mcp(),
         app_kwargs={"middleware": shut() + forgetful()}, allowed_paths=[str(SHELF)], state_session_capacity=MOST,
     )  # fmt: skip
     return 0

@@ -166,6 +166,13 @@ def test_endpoints_stay_as_they_are() -> None:
     assert described() == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
 
 
+def test_every_parameter_has_a_json_schema(client: Client) -> None:
+    """An MCP client refuses the whole tool otherwise."""
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    kinds = {p["type"].get("type", "object") for e in endpoints.values() for p in e["parameters"]}
+    assert kinds <= {"string", "number", "object", "array"}
+
+
 def described() -> dict:
     """Every public endpoint of the app as it starts: its words, parameters and results."""
 

@@ -122,7 +122,9 @@ def _part(name: str) -> Any:
     """An invisible widget that carries a parameter."""
     words = PARAMETERS[name]
     if name == "recipe":
-        return gr.JSON(label=words, visible=False)
+        widget = gr.JSON(label=words, visible=False)
+        widget.api_info = lambda: {"type": "object"}  # Gradio's own is no JSON schema, and MCP refuses it
+        return widget
     if name == "reference_images":
         return gr.File(file_count="multiple", label=words, visible=False)
     if name == "audio":
