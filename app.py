@@ -175,9 +175,12 @@ def choices() -> list[Choice]:
     from wan_core.placement import verdict
 
     device = torch.device(os.environ.get("WAN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = getattr(torch, os.environ.get("WAN_DTYPE") or "bfloat16")
     first = {mode: next((spec.name for spec in specs() if mode in spec.modes), None) for mode in TABS}
     return [
-        Choice(spec, verdict(spec, device), partial(_label, name), frozenset(m for m in TABS if first[m] == name))
+        Choice(
+            spec, verdict(spec, device, dtype), partial(_label, name), frozenset(m for m in TABS if first[m] == name)
+        )
         for name, (_, spec) in offered().items()
     ]
 

@@ -90,16 +90,22 @@ def measured(parts: Parts) -> Sizes:
     return Sizes(rest, sum(weigh(encoder) for encoder in _encoders(parts)), tuple(lanes), len(experts))
 
 
-def expected(spec: ModelSpec) -> Sizes | None:
-    """The sizes of a model that is not loaded, in bfloat16; None for one that is not published."""
+def expected(spec: ModelSpec, dtype: torch.dtype = torch.bfloat16) -> Sizes | None:
+    """The sizes of a model that is not loaded; None for one that is not published.
+
+    Args:
+        spec: the model.
+        dtype: what its large weights are kept in; with float32, so is all the rest.
+    """
     known = PUBLISHED.get(spec.name)
     if known is None:
         return None
-    weights = 2 * known.parameters
+    weights, wide = 2 * known.parameters, 2 if dtype == torch.float32 else 1
     vae = LARGE_VAE if "5b" in spec.name else SMALL_VAE
-    block = round((1 - OUTSIDE) * weights / known.layers)
+    block = round((1 - OUTSIDE) * known.parameters * dtype.itemsize / known.layers)
     experts = 1 if spec.boundary is None else 2
-    return Sizes(round(experts * OUTSIDE * weights) + vae, TEXT_ENCODER, ((known.layers, block),), experts)
+    outside = round(wide * experts * OUTSIDE * weights) + vae
+    return Sizes(outside, wide * TEXT_ENCODER, ((known.layers, block),), experts)
 
 
 def usual(spec: ModelSpec) -> float:
@@ -110,12 +116,18 @@ def usual(spec: ModelSpec) -> float:
     return tokens * known.dim * WIDE
 
 
-def verdict(spec: ModelSpec, device: torch.device) -> str:
-    """Whether a model fits a device that it has for itself, in a few words; empty for one that is not published."""
-    sizes = expected(spec)
+def verdict(spec: ModelSpec, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str:
+    """Whether a model fits a device that it has for itself, in a few words; empty for one that is not published.
+
+    Args:
+        spec: the model.
+        device: where it would run.
+        dtype: as for :func:`expected`.
+    """
+    sizes = expected(spec, dtype)
     if sizes is None:
         return ""
-    room, beside = free(device) + _held(device), usual(spec)
+    room, beside = free(device) + _held(device), usual(spec) * (2 if dtype == torch.float32 else 1)
     if device.type == "cpu":
         return "fits" if Policy().bytes(sizes) + beside <= room else TOO_LARGE
     policy = choose(sizes, room, lambda _: beside)

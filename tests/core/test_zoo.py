@@ -96,6 +96,11 @@ def test_what_is_expected_of_a_model_is_what_it_weighs(name: str) -> None:
     ((layers, block),) = sizes.lanes
     assert layers == PUBLISHED[known].layers
     assert abs(block - 2 * blocks) < 0.03 * block
+    small, large = (placement.expected(SPECS[known], dtype) for dtype in (torch.float8_e4m3fn, torch.float32))
+    assert small is not None
+    assert large is not None
+    assert [s.lanes[0][1] / block for s in (small, large)] == pytest.approx([0.5, 2.0], rel=1e-6)
+    assert (small.encoders, large.encoders) == (sizes.encoders, 2 * sizes.encoders)
 
 
 @pytest.mark.parametrize(("name", "count"), [("vae21", 126_892_531), ("vae22", 704_688_668)])
