@@ -15,6 +15,7 @@ from __future__ import annotations
 import spaces  # first: on ZeroGPU it must come before anything that touches CUDA
 
 # isort: split
+import difflib
 import gc
 import os
 import re
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
-from wan_core.errors import DeviceError, RequestError
+from wan_core.errors import CheckpointError, DeviceError, RequestError
 from wan_core.plan import Plan
 from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.jobs import Jobs
@@ -50,6 +51,8 @@ from wan_core.ui.words import translations
 from wan_core.weights.describe import describe, heft
 
 if TYPE_CHECKING:
+    import torch
+
     from wan_core.pipeline import Pipeline
     from wan_core.specs import ModelSpec
 
@@ -62,6 +65,8 @@ MODELS = [name.strip() for name in os.environ.get("WAN_MODEL", "").split(",") if
 AT_START = len(MODELS) if os.environ.get("WAN_MODEL", "").strip() else 1
 #: What else can be picked.
 MORE = [name.strip() for name in os.environ.get("WAN_MODELS", "").split(",") if name.strip()]
+#: What weights can be computed or kept in.
+DTYPES = ("bfloat16", "float32", "float16", "float8_e4m3fn", "float8_e5m2")
 KEEP = {"WAN_KEEP_DAYS": "30", "WAN_KEEP_GB": "20"}
 FIRST_PACE = 1e14  # FLOPs a second of a ZeroGPU slice, guessed low
 _loading = threading.Lock()
@@ -121,11 +126,10 @@ def _loaded(name: str) -> Pipeline:
 
 
 def _load(name: str) -> Pipeline:
-    import torch  # here and not above: torch and the libraries on it take longer than the page
 
     from wan_core.assembly import load
 
-    (model, spec), dtype = offered()[name], os.environ.get("WAN_DTYPE")
+    model, spec = offered()[name]
     kept, lent = Path(os.environ.get("WAN_CACHE") or CACHE), _on_loan()
     try:
         size = heft(model, lambda done, of: _news.update({name: (name, done, of)}))
@@ -133,7 +137,7 @@ def _load(name: str) -> Pipeline:
             if not lent:
                 _make_room(size)
             pipe = load(
-                model, os.environ.get("WAN_DEVICE"), getattr(torch, dtype) if dtype else None, kept, _loras(model),
+                model, os.environ.get("WAN_DEVICE"), _dtype(), kept, _loras(model),
                 lent=lent,
             )  # fmt: skip
     finally:
@@ -142,6 +146,21 @@ def _load(name: str) -> Pipeline:
     gc.collect()
     gc.freeze()  # libraries and weights stay: a collection that walked them all would hold up every answer
     return pipe
+
+
+def _dtype() -> torch.dtype | None:
+    """What WAN_DTYPE asks for, if anything.
+
+    Raises:
+        CheckpointError: there is no such type of weights.
+    """
+    import torch
+
+    name = os.environ.get("WAN_DTYPE", "").strip()
+    if name and name not in DTYPES:
+        near = difflib.get_close_matches(name, DTYPES, 1, 0.3)
+        raise CheckpointError(f"WAN_DTYPE={name}: weights are {', '.join(DTYPES)}; try {(near or DTYPES)[0]}")
+    return getattr(torch, name) if name else None
 
 
 def _make_room(size: int) -> None:
@@ -175,7 +194,7 @@ def choices() -> list[Choice]:
     from wan_core.placement import verdict
 
     device = torch.device(os.environ.get("WAN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = getattr(torch, os.environ.get("WAN_DTYPE") or "bfloat16")
+    dtype = _dtype() or torch.bfloat16
     first = {mode: next((spec.name for spec in specs() if mode in spec.modes), None) for mode in TABS}
     return [
         Choice(
@@ -199,7 +218,7 @@ def check(request: Request) -> Plan:
 def seconds(job: str) -> int:
     """What to ask ZeroGPU for: by this Space's own finished jobs, or by a sane guess before the first."""
     card = ledger().jobs.card(job)
-    return round(30 + 1.5 * card.flops / (ledger().pace(card.model, card.flops) or FIRST_PACE))
+    return round(30 + 1.5 * card.flops / (ledger().pace(card.model, card.flops, card.tier) or FIRST_PACE))
 
 
 @spaces.GPU(duration=seconds)
@@ -253,15 +272,19 @@ def _label(name: str) -> str:
 def _speaks_mcp() -> bool:
     """Whether the endpoints can be MCP tools too: the package is installed, in the version that Gradio knows."""
     try:
-        return version("mcp").startswith("1.")
+        found = version("mcp")
     except PackageNotFoundError:
         return False
+    if not found.startswith("1."):
+        sys.stderr.write(f"mcp {found} is not the one that Gradio knows (1.x): the endpoints are no MCP tools\n")
+    return found.startswith("1.")
 
 
 def main() -> int:
     """Serve the page, and load the models behind it."""
     try:
         signer()
+        _dtype()
         known = specs()
         if _on_loan():  # ZeroGPU packs what is on its device at launch
             for name in offered():

@@ -28,7 +28,7 @@ from wan_core.condition import (
     played,
     text_only,
 )
-from wan_core.condition.video import look
+from wan_core.condition.video import look, preceding
 from wan_core.errors import Cancelled, CheckpointError
 from wan_core.memory import Need, need
 from wan_core.model import text as text_model
@@ -56,6 +56,7 @@ from wan_core.types import (
     Request,
     Settled,
     Started,
+    VideoInput,
     never,
 )
 from wan_core.velocity import BATCHED_TOKENS, KEPT, Conditioned, Overlapped, Span, spans
@@ -144,7 +145,7 @@ class Pipeline:
         Raises:
             RequestError: a field breaks a rule.
         """
-        return self._open(request).settled
+        return self._open(request, whole=False).settled
 
     def plan(self, request: Request) -> Plan:
         """Settle a request and price it.
@@ -183,20 +184,26 @@ class Pipeline:
         """Latent frames that are denoised at once, at most."""
         return S2V_CLIP // self.geometry.temporal if self._speaks else self.geometry.latent_frames(self.spec.max_frames)
 
-    def _open(self, request: Request) -> Material:
-        """Read and check everything that a request brings along."""
+    def _open(self, request: Request, whole: bool = True) -> Material:
+        """Read and check what a request brings along; the end of a video that is gone on from only if ``whole``."""
         given = [("image", request.image), ("last_image", request.last_image)]
         given += [("reference_images", picture) for picture in request.reference_images]
         pictures = [open_picture(source, field) for field, source in given if source is not None]
-        if request.extends is not None:
-            request, pictures = self._going_on(request, pictures)
         sound = None if request.audio is None else open_sound(request.audio)
         seen = None if request.video is None else look(request.video, "video", self.spec.recipe.fps)
         # references stand on white in a frame of any shape; S2V's, and other pictures and videos, give it theirs
         size = pictures[0].size if pictures and (request.mode == "image" or self._speaks) else seen and seen.size
+        in_front = 0
+        if request.extends is not None:
+            before = preceding(request.extends, "extends", self.spec.recipe.fps)
+            request, size, in_front = self._as_large(request, before.size), before.size, before.frames or 0
         settled = settle(
-            request, self.spec, self.geometry, size, None if sound is None else sound.seconds, seen and seen.frames
-        )
+            request, self.spec, self.geometry, size, None if sound is None else sound.seconds, seen and seen.frames,
+            in_front,
+        )  # fmt: skip
+        if request.extends is not None and whole:
+            (last,) = deque(played(request.extends, "extends", settled.fps), maxlen=1)
+            pictures = [Image.fromarray(last), *pictures]
         frame = (settled.width, settled.height)
         how = "pad" if request.mode == "reference" and not self._speaks else settled.image_fit
         if sound is not None:  # as long as the video, to the sample
@@ -209,19 +216,20 @@ class Pipeline:
             )  # fmt: skip
         return Material(settled, [fit(p, frame, how, settled.focal_point) for p in pictures], sound, shown)
 
-    def _going_on(self, request: Request, pictures: list[Image.Image]) -> tuple[Request, list[Image.Image]]:
-        """A request to go on from a video: the last frame comes first, and the size is kept if the model makes it."""
-        (frame,) = deque(played(request.extends, "extends", self.spec.recipe.fps), maxlen=1)
-        last, grid = Image.fromarray(frame), math.lcm(self.geometry.grid, self.spec.grid)
-        made = all(side % grid == 0 and side <= self.spec.max_side for side in last.size)
-        if made and request.width is None and request.height is None and not self.spec.fixed_size:
-            request = replace(request, width=last.width, height=last.height)
-        return request, [last, *pictures] if request.image is None else pictures
+    def _as_large(self, request: Request, size: tuple[int, int]) -> Request:
+        """A request that goes on from a video: of its size, if the model makes that and nothing else is asked for."""
+        grid = math.lcm(self.geometry.grid, self.spec.grid)
+        made = not self.spec.fixed_size and all(side % grid == 0 and side <= self.spec.max_side for side in size)
+        asked = request.width is not None or request.height is not None
+        return replace(request, width=size[0], height=size[1]) if made and not asked else request
 
-    def _earlier(self, request: Request, settled: Settled) -> Iterator[Event]:
-        """The frames of the video that is gone on from, as they stand in front."""
-        frames = played(request.extends, "extends", settled.fps, (settled.width, settled.height), settled.focal_point)
-        while some := list(islice(frames, self.geometry.temporal)):
+    def _earlier(self, source: VideoInput, settled: Settled, cancelled: CancelCheck) -> Iterator[Event]:
+        """The frames of the video that is gone on from, fitted like its last one, as they stand in front."""
+        size, how, focal = (settled.width, settled.height), settled.image_fit, settled.focal_point
+        frames = played(source, "extends", settled.fps)
+        while some := [np.asarray(fit(Image.fromarray(f), size, how, focal)) for f in islice(frames, 4)]:
+            if cancelled():
+                raise Cancelled("stopped before the first decoded group")
             yield Frames(np.stack(some))
 
     @property
@@ -266,7 +274,8 @@ class Pipeline:
                 latents = yield from self._denoise(settled, shot, cancelled)
                 yield Denoised(latents.float().cpu().numpy(), shot.clip)
             if request.extends is not None:  # its last frame was the first one
-                yield from self._earlier(request, settled)
+                assert shot.clips == 1, "image mode makes one clip"
+                yield from self._earlier(request.extends, settled, cancelled)
                 shot = replace(shot, skip=1, take=shot.take - 1)
             recent = yield from self._decode(shot, latents, cancelled)
         yield Done(settled, time.monotonic() - begin)

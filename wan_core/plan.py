@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wan_core.errors import RequestError
-from wan_core.specs import FEW_STEPS, ModelSpec
+from wan_core.specs import ModelSpec
 from wan_core.types import Geometry, Request, Settled
 
 PROMPT_LIMIT = 2000
@@ -17,7 +17,6 @@ SEED_LIMIT = 2**53  # what a JSON number holds exactly
 SAMPLERS = ("unipc", "euler", "renoise")
 FITS = ("crop", "pad")
 TIERS = ("exact", "fast")
-FAST_SHARE = 0.5  # of many steps are computed in the tier "fast", about
 TEXT_TOKENS = 512
 
 
@@ -28,6 +27,7 @@ def settle(
     picture: tuple[int, int] | None = None,
     sound_seconds: float | None = None,
     shown: int | None = None,
+    in_front: int = 0,
 ) -> Settled:
     """Fill in what a request leaves open and check all of it.
 
@@ -38,6 +38,7 @@ def settle(
         picture: width and height of the first frame's picture, in image mode.
         sound_seconds: how long the sound lasts, in reference mode; the video lasts as long.
         shown: frames of the video that is given; the one to be made has as many, if nothing else is said.
+        in_front: frames of the video that is gone on from.
 
     Returns:
         The settled request.
@@ -76,16 +77,19 @@ def settle(
         image_fit=_choice("image_fit", request.image_fit, FITS),
         focal_point=_focal(request.focal_point),
         tier=_choice("tier", request.tier, TIERS),
+        in_front=in_front,
     )
 
 
 def _check_mode(request: Request, spec: ModelSpec) -> None:
-    if request.last_image is not None and request.image is None:
+    if request.last_image is not None and request.image is None and request.extends is None:
         raise RequestError("last_image", "given alone", "a last frame needs a first one", "give image too")
     if request.last_image is not None and "last_image" not in spec.modes:
         raise RequestError("last_image", "given", f"{spec.name} takes no last frame", "leave it out")
     if request.extends is not None and request.image is not None:
         raise RequestError("image", "given", "the video that is gone on from ends with the first frame", "leave it out")
+    if request.extends is not None and "image" not in spec.modes:
+        raise RequestError("extends", "given", f"{spec.name} has no image mode", "leave it out")
     for field, needs in (("audio", "sound"), ("video", "video"), ("mask", "video")):
         if getattr(request, field) is not None and needs not in spec.modes:
             raise RequestError(field, "given", f"{spec.name} takes no {needs}", "leave it out")
@@ -103,6 +107,8 @@ def _check_mode(request: Request, spec: ModelSpec) -> None:
     if request.mode == "reference":
         if request.image is not None:
             raise RequestError("image", "given", "reference mode takes reference images", "give it as a reference")
+        if request.extends is not None:
+            raise RequestError("extends", "given", "reference mode goes on from no video", "leave it out")
         least, most = spec.references
         count = len(request.reference_images)
         if not least <= count <= most:
@@ -186,6 +192,8 @@ def _frames(
     if request.num_frames is None:
         return spec.recipe.frames if shown is None else min(most, max(1, (shown - 1) // n * n + 1))
     value = _whole("num_frames", request.num_frames)
+    if request.extends is not None and value == 1:
+        raise RequestError("num_frames", 1, f"going on takes {n + 1} frames or more", f"try {n + 1}")
     if sound_seconds is not None and value == max(1, round(sound_seconds * fps)):  # a plan of the same sound says so
         return value
     if value % n == 1 and 1 <= value <= most:
@@ -259,7 +267,7 @@ class Plan:
         settled: what will be made.
         model: the name of what makes it.
         tokens: that one forward pass reads.
-        passes: forward passes in all.
+        passes: forward passes in all; fewer in the tier "fast", how many is found out on the way.
         flops: of all passes; the text encoder and the VAE come on top.
         peak: bytes of memory that it takes beside the model's weights, as far as that is known.
         revision: the model's weights, likewise.
@@ -299,8 +307,6 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
     if branches == 2 and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
         branches = 1
     passes = settled.num_inference_steps * branches * stretches
-    if settled.tier == "fast" and settled.num_inference_steps > FEW_STEPS:
-        passes = math.ceil(FAST_SHARE * passes)
     return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
 
 

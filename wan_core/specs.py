@@ -55,7 +55,7 @@ class Recipe:
     image_guidance: float = 1.0
     sampler: str = "unipc"
     levels: tuple[float, ...] = ()
-    tolerance: float = 0.05  # EasyCache's own, with which Wan 2.1 1.3B came out at 25 dB, 2.5 times faster
+    tolerance: float = 0.05  # EasyCache's own for Wan 2.1 1.3B: 25.2 dB, 2.54 times faster on an A800 (its README)
 
     def shift_for(self, width: int, height: int) -> float:
         """The flow shift for a frame size."""

@@ -157,7 +157,8 @@ class Branch:
 class Settled:
     """A request with every choice made and checked against a model.
 
-    Attributes are those of :class:`Request`, with nothing left open.
+    Attributes are those of :class:`Request`, with nothing left open, and ``in_front``: how many frames the video
+    has that is gone on from; its last one is the first of ``num_frames``.
     """
 
     prompt: str
@@ -179,6 +180,12 @@ class Settled:
     image_fit: str
     focal_point: tuple[float, float]
     tier: str = "exact"
+    in_front: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Of the whole video."""
+        return self.num_frames + max(0, self.in_front - 1)
 
     def as_json(self) -> dict[str, Any]:
         """The recipe's core."""

@@ -213,9 +213,9 @@ def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pa
         paint: draws the clips of a world.
         emphasis: how much more it counts what matters in them.
     """
-    known = load_state(RUNS / "vae.pt")
+    state = load_state(RUNS / "refined.pt") or {"step": 0, "spent": 0.0, "known": load_state(RUNS / "vae.pt")}
+    known = state["known"]  # as it was before the first session
     assert known is not None
-    state = load_state(RUNS / "refined.pt") or {"step": 0, "spent": 0.0}
     torch.manual_seed(seed + state["step"])
     rng = random.Random(seed + state["step"])
     old, vae = (build(width_of(known["model"])) for _ in range(2))
@@ -245,12 +245,14 @@ def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pa
             log.info(told, step, budget.spent, psnr, float(recent[1]), norm)
         if step % 200 == 0 or budget.fraction >= 1:
             state = {
-                "step": step, "spent": budget.spent, "model": vae.state_dict(),
+                "step": step, "spent": budget.spent, "model": vae.state_dict(), "known": known,
                 "optimizers": [s.state_dict() for s in solvers], "ema": ema.shadow,
             }  # fmt: skip
             save_state(RUNS / "refined.pt", state)
     ema.copy_to(vae)
     weights = vae.state_dict()
+    for old_part in RUNS.glob("latents-*.pt"):  # of the encoder before
+        old_part.unlink()
     save_state(RUNS / "encoder.pt", {k: v for k, v in weights.items() if k.startswith(("encoder.", "quant_conv."))})
     steps, spent = known["step"] + step, known["spent"] + budget.spent
     save_state(RUNS / "vae.pt", {"step": steps, "spent": spent, "curve": known["curve"], "model": weights})

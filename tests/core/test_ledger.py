@@ -86,6 +86,10 @@ def test_the_pace_is_learned_from_finished_jobs(ledger: Ledger) -> None:
     ledger.enter(Request("a"), model="m", flops=1e9)  # not done
     carry_out(ledger.jobs, ledger.enter(Request("a"), model="other", flops=1e9), produce)
     assert ledger.pace("m", 3.0) == 6.0  # 3 in half a second
+    assert ledger.pace("m", 3.0, "fast") is None  # whose steps are fewer
+    carry_out(ledger.jobs, ledger.enter(Request("a", tier="fast"), model="m", flops=30.0), produce)
+    assert ledger.pace("m", 3.0) == 6.0
+    assert ledger.pace("m", 3.0, "fast") == 60.0
 
 
 def test_the_pace_is_that_of_jobs_of_about_that_size(ledger: Ledger) -> None:

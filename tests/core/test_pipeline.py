@@ -29,7 +29,8 @@ from transformers import (
 
 from tests.core.tiny import BASE, KINDS, shake, vae
 from wan_core import Request, load, velocity
-from wan_core.errors import RequestError
+from wan_core.condition import fit
+from wan_core.errors import Cancelled, MediaError, RequestError
 from wan_core.model.dit import WanDiT
 from wan_core.pipeline import Pipeline
 
@@ -101,11 +102,43 @@ def test_a_video_is_gone_on_from_its_last_frame(tmp_path: Path) -> None:
     assert (len(longer), len(alone)) == (5 + 8, 9)
     assert np.array_equal(longer[:5], before)
     assert np.array_equal(longer[5:], alone[1:])
-    with pytest.raises(RequestError, match="leave it out"):
-        mine.settle(Request(prompt="a", extends=before, image=picture(1)))
-    text = ours(checkpoint("t2v"), tmp_path / "text")
-    with pytest.raises(RequestError, match="has no image mode"):
-        text.settle(Request(prompt="a", extends=before))
+    plan = mine.plan(Request(**asked, extends=before))
+    assert (plan.settled.in_front, plan.settled.frames) == (5, 13)
+    cancel = iter([False] * 3 + [True] * 9)
+    with pytest.raises(Cancelled):  # between the frames that stand in front, too
+        list(mine.run(Request(**asked, extends=before), lambda: next(cancel)))
+
+
+@pytest.mark.parametrize("how", ["crop", "pad"])
+def test_what_stands_in_front_is_framed_as_what_follows(how: str, tmp_path: Path) -> None:
+    mine = ours(checkpoint("ti2v"), tmp_path)
+    before = np.stack([np.asarray(picture(seed)) for seed in range(5)])
+    asked = {"prompt": "a", "num_inference_steps": 2, "num_frames": 5, "seed": 3, "width": 32, "height": 32}
+    longer = mine(**asked, extends=before, image_fit=how).frames
+    last = np.asarray(fit(Image.fromarray(before[-1]), (32, 32), how))
+    assert np.array_equal(longer[4], last)
+    alone = mine(**asked, image=Image.fromarray(before[-1]), image_fit=how).frames
+    assert np.array_equal(longer[5:], alone[1:])
+
+
+def test_what_cannot_be_gone_on_from_is_said(tmp_path: Path) -> None:
+    before = np.zeros((5, 32, 64, 3), np.uint8)
+    image, both, text = (ours(checkpoint(kind), tmp_path / kind) for kind in ("ti2v", "first_last", "t2v"))
+    for pipe, given, match in (
+        (image, {"image": picture(1)}, "image.*leave it out"),
+        (image, {"num_frames": 1}, "num_frames.*try 5"),
+        (image, {"reference_images": (picture(1),)}, "no reference mode"),
+        (text, {}, "extends.*has no image mode"),
+    ):
+        with pytest.raises(RequestError, match=match):
+            pipe.settle(Request(prompt="a", extends=before, **given))
+    for odd, match in (
+        (np.zeros((16 * 61, 2, 2, 3), np.uint8), "longer than 60 seconds"),
+        (np.zeros((1, 3000, 3001, 3), np.uint8), "at most 9 megapixels"),
+    ):
+        with pytest.raises(MediaError, match=match):
+            both.settle(Request(prompt="a", extends=odd))
+    assert both.settle(Request(prompt="a", extends=before, last_image=picture(2))).in_front == 5
 
 
 def common(peer: Any) -> dict[str, Any]:

@@ -33,12 +33,13 @@ def test_every_choice_comes_back(tmp_path: Path) -> None:
     fields, differs = told(tmp_path)
     assert differs == []
     same = SETTLED.as_json() | {"focal_point": list(SETTLED.focal_point)}
-    assert fields == {k: v for k, v in same.items() if k != "fps"}
+    assert fields == {k: v for k, v in same.items() if k not in ("fps", "in_front")}  # facts
 
 
 @pytest.mark.parametrize(("changes", "spec", "words"), [
     ({"model": "wan2.1-t2v-14b"}, SPEC, "made by wan2.1-t2v-14b"),
     ({"mode": "image"}, SPEC, "first frame"),
+    ({"mode": "image", "in_front": 33}, SPEC, "the video that it goes on from"),
     ({"mode": "reference"}, SPECS["humo-1.7b"], "voice"),
     ({"mode": "reference"}, None, "Nothing that is loaded"),
     ({"version": 99}, SPEC, "another version"),

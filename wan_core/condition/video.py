@@ -43,6 +43,7 @@ class Look:
 
 
 LONGEST = 60.0  # seconds of a video that another goes on from
+MOST_MEGAPIXELS = 9  # of a frame: 4K, and a little more
 
 
 @dataclass(frozen=True)
@@ -67,42 +68,65 @@ def look(source: VideoInput, field: str, fps: float) -> Look:
         fps: the model's frame rate.
 
     Raises:
-        MediaError: it is no video that can be read.
+        MediaError: it is no video that can be read, or its frames are too large.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 4 or source.shape[3] != 3 or not len(source):
             raise MediaError(field, f"array {source.shape} {source.dtype}", "must be (F, H, W, 3) uint8")
-        return Look((source.shape[2], source.shape[1]), len(source))
+        return _within(field, Look((source.shape[2], source.shape[1]), len(source)))
     with closing(_decoded(_path(source, field), field, [])) as frames:
         facts: Any = next(frames)
     width, height = facts["size"]
-    return Look((width, height), max(1, round(facts["duration"] * fps)) if facts["duration"] else None)
+    return _within(field, Look((width, height), max(1, round(facts["duration"] * fps)) if facts["duration"] else None))
 
 
-def played(
-    source: VideoInput, field: str, fps: float, size: tuple[int, int] | None = None,
-    focal: tuple[float, float] = (0.5, 0.5),
-) -> Iterator[np.ndarray]:  # fmt: skip
-    """A video's frames one after another, (H, W, 3) uint8.
+def _within(field: str, seen: Look) -> Look:
+    width, height = seen.size
+    if width * height > MOST_MEGAPIXELS * 1e6:
+        rule = f"a video may have at most {MOST_MEGAPIXELS} megapixels a frame"
+        raise MediaError(field, f"{width}x{height}", rule, "scale it down first")
+    return seen
+
+
+def preceding(source: VideoInput, field: str, fps: float) -> Look:
+    """Look at a video that another goes on from.
 
     Args:
         source: as for :func:`look`.
         field: the request's field, for messages.
         fps: the model's frame rate.
-        size: width and height that they are cropped and scaled to; None leaves them as they are.
-        focal: point that a crop keeps in view.
+
+    Returns:
+        What is known of it, the number of its frames too.
 
     Raises:
-        MediaError: it cannot be read, or lasts longer than :data:`LONGEST`.
+        MediaError: it cannot be read, does not say how long it is, or lasts longer than :data:`LONGEST`.
     """
-    own = look(source, field, fps).size
-    box = crop_box(own, size, focal) if size else (0.0, 0.0, float(own[0]), float(own[1]))
-    number = -1
-    for number, frame in enumerate(_frames(source, field, box, size or own, fps)):
-        if number >= LONGEST * fps:
-            raise MediaError(field, "this video", f"lasts longer than {LONGEST:.0f} seconds", "cut it into parts")
+    seen = look(source, field, fps)
+    if seen.frames is None:
+        raise MediaError(field, "this video", "does not say how long it is", "save it as mp4")
+    if seen.frames > LONGEST * fps:
+        raise MediaError(field, "this video", f"lasts longer than {LONGEST:.0f} seconds", "cut it into parts")
+    return seen
+
+
+def played(source: VideoInput, field: str, fps: float) -> Iterator[np.ndarray]:
+    """A video's frames one after another, (H, W, 3) uint8, as large as they are.
+
+    Args:
+        source: as for :func:`look`.
+        field: the request's field, for messages.
+        fps: the model's frame rate.
+
+    Raises:
+        MediaError: as for :func:`preceding`.
+    """
+    size = preceding(source, field, fps).size
+    number = 0
+    for frame in _frames(source, field, (0.0, 0.0, float(size[0]), float(size[1])), size, fps):
+        number += 1
         yield frame
-    if number < 0:
+    if not number:
         raise MediaError(field, "this video", "holds no frames that can be read", f"try {KINDS}")
 
 

@@ -100,6 +100,7 @@ class Card:
         flops: what it costs; 0 where that is not known.
         revision: the model's weights.
         mark: what it shares with requests that its video answers too, see ``recipe.fingerprint``.
+        tier: "exact" or "fast".
     """
 
     id: str
@@ -112,6 +113,7 @@ class Card:
     flops: float
     revision: str = ""
     mark: str = ""
+    tier: str = "exact"
 
 
 def failed(status: Status, why: WanError) -> Status:
@@ -164,7 +166,7 @@ class Jobs:
         job, now = uuid.uuid4().hex, time.time()
         draft = self.root / f".{job}"
         card = {"version": VERSION, "created": now, "visitor": visitor, "rank": now if rank is None else rank}
-        card |= {"mode": request.mode, "model": "", "flops": 0.0} | facts
+        card |= {"mode": request.mode, "tier": request.tier or "exact", "model": "", "flops": 0.0} | facts
         try:
             draft.mkdir(parents=True)
             recipe = card | {"request": _copied(request, draft)}

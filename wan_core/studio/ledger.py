@@ -125,14 +125,15 @@ class Ledger:
                 return card
         return None
 
-    def pace(self, model: str, flops: float) -> float | None:
+    def pace(self, model: str, flops: float, tier: str = "exact") -> float | None:
         """FLOPs a second that this machine makes of a job, by its last ones of about that size.
 
         Size matters: a short job spends most of its time on what does not grow with it.
 
         Args:
             model: what makes it.
-            flops: what it costs.
+            flops: what it costs if no step is left out.
+            tier: "exact", or "fast", which leaves some out.
 
         Returns:
             The median of those nearest in size; None before the first.
@@ -141,7 +142,7 @@ class Ledger:
         if flops <= 0:  # not known
             return None
         for card in reversed(self.cards()):
-            if card.model == model and card.flops and self._has_ended(card.id):
+            if (card.model, card.tier) == (model, tier) and card.flops and self._has_ended(card.id):
                 status = self.jobs.status(card.id)
                 if status.phase == "done" and status.tries == 1 and status.seconds:
                     known.append((abs(math.log(card.flops / flops)), card.flops / status.seconds))

@@ -24,7 +24,7 @@ from wan_core.types import Request, Started
 VERSION = 1
 _MEDIA = {"image": "the first frame", "reference": "the reference pictures, the voice and the video"}
 #: What a recipe says beyond a request's fields.
-_FACTS = {"version", "application", "model", "revision", "backend", "fps", "mode"}
+_FACTS = {"version", "application", "model", "revision", "backend", "fps", "mode", "in_front"}
 Engines = Mapping[str, ModelSpec | None]
 
 
@@ -144,7 +144,8 @@ def restore(path: Path, engines: Engines) -> tuple[dict[str, Any], list[str]]:
     if odd := sorted(recipe.keys() - wanted.keys() - _FACTS):
         differs.append(f"Not understood here: {', '.join(odd)}.")
     if mode in _MEDIA:
-        differs.append(f"A recipe does not hold {_MEDIA[mode]}; give the same again.")
+        held = "the video that it goes on from" if recipe.get("in_front") else _MEDIA[mode]
+        differs.append(f"A recipe does not hold {held}; give the same again.")
     differs += _model_differs(recipe, wanted, mode, engines[mode])
     return wanted | {"mode": mode}, differs
 

@@ -122,7 +122,7 @@ class _Bench:
             self._extra("last.png", _png(self._last))
         made = done.settled
         self.status = replace(self.status, share=1.0, seed=made.seed, seconds=done.seconds)
-        line = f"{made.width}x{made.height}, {made.num_frames} frames, seed {made.seed}, {done.seconds:.1f} s"
+        line = f"{made.width}x{made.height}, {made.frames} frames, seed {made.seed}, {done.seconds:.1f} s"
         return line if done.sync is None else f"{line} · {done.sync}"
 
     def _note(self, event: Event) -> None:

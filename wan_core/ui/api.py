@@ -36,7 +36,7 @@ PARAMETERS = {
     "prompt": "what to show, 1 to 2,000 characters",
     "image": "the first frame, a picture",
     "last_image": "the last frame, for models that take one",
-    "extends": "a video to go on from, in place of image: it stands in front of what is made",
+    "extends": "a video to go on from, in place of image: it stands in front of what is made, without its sound",
     "image_fit": "how pictures meet the frame: crop or pad; crop if left out",
     "focal_x": "what a crop keeps in view, across: 0 to 1",
     "focal_y": "what a crop keeps in view, down: 0 to 1",
@@ -203,7 +203,7 @@ def priced(plan: Plan, seconds: float | None) -> dict[str, Any]:
     """A plan as programs get it."""
     settled = plan.settled.as_json()
     return {
-        "recipe": {"model": plan.model} | settled, "video_seconds": plan.settled.num_frames / plan.settled.fps,
+        "recipe": {"model": plan.model} | settled, "video_seconds": plan.settled.frames / plan.settled.fps,
         "tokens": plan.tokens, "forward_passes": plan.passes, "flops": plan.flops, "peak_bytes": plan.peak,
         "placement": plan.placement,
         "seconds_here": seconds,

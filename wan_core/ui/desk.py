@@ -119,7 +119,7 @@ class Desk:
 
         def look() -> tuple[Plan, float | None]:
             plan = self.check(make())
-            pace = self.ledger.pace(plan.model, plan.flops)
+            pace = self.ledger.pace(plan.model, plan.flops, plan.settled.tier)
             return plan, plan.flops / pace if pace else None
 
         return await self._in(self._checkers, look)

@@ -243,7 +243,8 @@ def request_of(mode: str, fields: dict[str, Any]) -> Request:
     pictures += tuple(p for p in (fields.pop(name, None) for name in PICTURES) if p)
     x, y = fields.pop("focal_x", None), fields.pop("focal_y", None)
     if mode == "image" and not (fields["image"] or fields.get("extends")):
-        raise MediaError("image", "nothing", "the Image tab needs a first frame", "drop a picture on it")
+        hint = "drop a picture on it, or a video to go on from"
+        raise MediaError("image", "nothing", "the Image tab needs a first frame", hint)
     if mode == "reference" and not (pictures or fields.get("audio") or fields.get("video")):
         raise MediaError("reference_images", "nothing", "the Reference tab needs a picture or a voice", "give one")
     given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}

@@ -7,6 +7,7 @@ own, so a program that asks for ``/status`` twice a second would fill a gigabyte
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -16,25 +17,32 @@ from starlette.middleware import Middleware
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-#: Sessions of pages that are kept; a page left alone while as many others open starts afresh at its next click.
+#: Sessions that are kept, those of calls whose answers nobody reads among them; a page that is left alone while as
+#: many others open starts afresh at its next click.
 MOST = 1000
+AFTER = 1.0  # seconds from an answer to when its session goes
 _ANSWER = re.compile(r"/call/\w+/(?P<event>\w+)/?$")
 
 
 class Forget:
-    """Drops the session of a plain HTTP call when its answer has been read."""
+    """Drops the session of a plain HTTP call once its answer has been read."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        await self.app(scope, receive, send)
         answer = _ANSWER.search(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
-        if answer is not None:  # Gradio names such a session after its event
-            holder = scope["app"].state_holder
-            holder.session_data.pop(answer["event"], None)
-            holder.time_last_used.pop(answer["event"], None)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if answer is not None:  # Gradio names such a session after its event, and looks at it once more
+                asyncio.get_running_loop().call_later(AFTER, _drop, scope["app"].state_holder, answer["event"])
+
+
+def _drop(holder: Any, session: str) -> None:
+    holder.session_data.pop(session, None)
+    holder.time_last_used.pop(session, None)
 
 
 def forgetful() -> list[Middleware]:

@@ -65,8 +65,8 @@ def plan_line(language: str, plan: Plan, seconds: float | None) -> str:
     """What will be made, how long that takes here if known, memory if it is much, what waits for want of it."""
     settled = plan.settled
     length = say(
-        language, "{seconds} s ({frames} frames, {fps} a second)", frames=settled.num_frames, fps=settled.fps,
-        seconds=f"{settled.num_frames / settled.fps:.1f}",
+        language, "{seconds} s ({frames} frames, {fps} a second)", frames=settled.frames, fps=settled.fps,
+        seconds=f"{settled.frames / settled.fps:.1f}",
     )  # fmt: skip
     steps = say(language, "{steps} steps", steps=settled.num_inference_steps)
     parts = [f"{settled.width}x{settled.height}", length, steps]

@@ -33,6 +33,16 @@ SENTENCES = {
     # what is missing or cannot be read
     "the Image tab needs a first frame": ("画像タブには最初のフレームが必要です", "图片标签页需要首帧"),
     "drop a picture on it": ("画像をドロップしてください", "请拖入一张图片"),
+    "drop a picture on it, or a video to go on from": (
+        "画像か、続きを作る動画を選んでください", "请拖入图片或要续接的视频",
+    ),
+    "reference mode goes on from no video": ("参照モードでは動画の続きを作れません", "参考模式不能续接视频"),
+    "going on takes {n} frames or more": ("続きには{n}フレーム以上が必要です", "续接至少需要 {n} 帧"),
+    "a video may have at most {n} megapixels a frame": (
+        "動画は1フレーム{n}メガピクセルまでです", "视频每帧最多 {n} 百万像素",
+    ),
+    "does not say how long it is": ("長さが分かりません", "未标明时长"),
+    "save it as mp4": ("mp4で保存してください", "请存为 mp4"),
     "the Reference tab needs a picture or a voice": ("参照タブには画像か音声が必要です", "参考标签页需要图片或声音"),
     "there is no such file": ("ファイルがありません", "文件不存在"),
     "check its name": ("名前を確かめてください", "请检查文件名"),
