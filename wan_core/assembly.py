@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from wan_core.model.codec import Codec
 from wan_core.model.dit import WanDiT
 from wan_core.parts import Parts
 from wan_core.pipeline import Pipeline
+from wan_core.precision import Precision, choose
 from wan_core.weights import keymap
 from wan_core.weights import load as files
 from wan_core.weights.describe import named, own_recipe
 from wan_core.weights.hub import Watch, find, split
 from wan_core.weights.lora import listed
 from wan_core.weights.places import Places, find_parts
-
-FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+from wan_core.weights.storage import shapes
 
 
 def load(
@@ -39,9 +40,9 @@ def load(
             "HIGH.safetensors+LOW.safetensors". Where tensors cannot tell the family, it goes in front:
             "phantom-1.3b=DIR".
         device: where to run; a CUDA device if there is one, else the CPU.
-        dtype: of the transformer; bfloat16 by default. float32 is the reference tier: the whole
-            pipeline then computes in float32. An fp8 type is what its large weights are kept in,
-            half as much memory; it then computes in bfloat16.
+        dtype: by default what the device has units for: bfloat16, or float32 on a CPU without them. float32 is
+            the reference tier: the whole pipeline then computes in it. An fp8 type is what the large
+            weights are kept in, half as much memory.
         cache: a folder that keeps embedded prompts and heard voices; None keeps nothing.
         loras: see :func:`wan_core.weights.lora.listed`.
         watch: is told how a download is coming on.
@@ -55,12 +56,12 @@ def load(
     """
     from transformers import AutoTokenizer
 
-    family, where = split(model)
-    root = find(where, watch=watch)
+    family, name = split(model)
+    root = find(name, watch=watch)
     places = find_parts(root)
-    kept = dtype or torch.bfloat16
-    dtype = torch.bfloat16 if kept in FP8 else kept
-    experts = _experts(places, kept, dtype)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    types = choose(where, sum(math.prod(shape) for shape in shapes(places.experts[0]).values()), dtype)
+    experts = _experts(places, types)
     config = dict(experts[0].config)
     kind = keymap.kind_of(set(experts[0].state_dict()))
     if config.get("image_dim") and places.vision is None:
@@ -69,25 +70,30 @@ def load(
     parts = Parts(
         spec=own_recipe(spec, root),
         experts=experts,
-        codec=Codec(files.vae(places.vae), dtype, channels_last=dtype == torch.bfloat16),
+        codec=Codec(files.vae(places.vae), types.compute, channels_last=types.compute == torch.bfloat16),
         tokenizer=files.component(places.tokenizer, AutoTokenizer, None),
-        text_encoder=files.text_encoder(places.text_encoder, dtype),
-        vision=_vision(places, dtype),
-        hearing=_hearing(places, kind, dtype),
+        text_encoder=files.text_encoder(places.text_encoder, types.text),
+        vision=_vision(places, types.compute),
+        hearing=_hearing(places, kind, types.compute),
         memo=Memo(cache),
-        device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
-        storage="" if kept == dtype else str(kept).removeprefix("torch."),
+        device=where,
+        storage=types.told,
     )
     pipe = Pipeline(parts, lent)
     pipe.use(listed(loras))
     return pipe
 
 
-def _experts(places: Places, kept: torch.dtype, dtype: torch.dtype) -> list[WanDiT]:
+def _experts(places: Places, types: Precision) -> list[WanDiT]:
     """The transformers, computing in one type and perhaps kept in a smaller one."""
-    experts = [files.transformer(path, dtype) for path in places.experts]
-    for expert in experts if kept != dtype else ():
-        expert.enable_layerwise_casting(storage_dtype=kept, compute_dtype=dtype)
+    read_as = torch.bfloat16 if types.told else types.compute
+    experts = [files.transformer(path, read_as) for path in places.experts]
+    for expert in experts if types.told else ():
+        expert.enable_layerwise_casting(storage_dtype=types.storage, compute_dtype=types.compute)
+        for module in expert.modules():
+            if not hasattr(module, "_diffusers_hook"):  # not cast when it computes, so it is wide to begin with
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, types.compute))
     return experts
 
 

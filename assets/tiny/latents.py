@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assets.tiny import train_vae, whole, world
-from assets.tiny.runs import RUNS, load_state, log, save_state
+from assets.tiny.runs import RUNS, load_state, log, save_state, shortened
 
 CLIPS = 3000
 WIDE_SHARE = 0.4  # of clips that start anywhere
@@ -32,7 +32,7 @@ def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
             some = [world.sample_scene(rng, wide=rng.random() < WIDE_SHARE) for _ in range(4)]
             clip, cover = zip(*(world.render(s) for s in some), strict=True)
             video = torch.stack(clip).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-            with torch.autocast("cpu", torch.bfloat16):
+            with shortened("cpu"):
                 z = whole.encode(vae, video.contiguous(memory_format=torch.channels_last_3d))
             latents.append(z[:, : train_vae.Z].half())
             covers.append(_coverage(torch.stack(cover)))

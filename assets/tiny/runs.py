@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from wan_core.precision import native
+
 log = logging.getLogger("assets.tiny")
 
 RUNS = Path(os.environ.get("WAN_TINY_RUNS", "runs/tiny"))
@@ -93,8 +95,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
-    """The nearest orthogonal matrices, roughly, by five Newton-Schulz steps in bfloat16. (N, m, n)."""
-    x = matrices.bfloat16()
+    """The nearest orthogonal matrices, roughly, by five Newton-Schulz steps. (N, m, n)."""
+    x = matrices.to(native(matrices.device))
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -102,6 +104,12 @@ def _orthogonal(matrices: Tensor) -> Tensor:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return x.mT if tall else x
+
+
+def shortened(device: str | torch.device) -> torch.autocast:
+    """Where matrix products and convolutions are taken in the shortest type that a device has units for."""
+    where = torch.device(device)
+    return torch.autocast(where.type, torch.bfloat16, enabled=native(where) == torch.bfloat16)
 
 
 def learning_rate(peak: float, fraction: float, step: int, *, warmup: int = 100) -> float:

@@ -29,6 +29,7 @@ from assets.tiny.runs import (
     load_state,
     log,
     save_state,
+    shortened,
 )
 from wan_core.model import rope as rope_tables
 from wan_core.model.dit import After, WanDiT
@@ -278,7 +279,7 @@ def loss_on(model: WanDiT, batch: dict[str, Tensor], after: After) -> Tensor:
     level = per_frame[:, None, :, None, None]
     noisy = (1 - level) * clean + level * noise
     steps = torch.stack([per_frame[:, 0], per_frame[:, 1]], dim=1) * 1000
-    with torch.autocast(clean.device.type, torch.bfloat16):
+    with shortened(clean.device):
         out = velocity(model, noisy, steps, model.tokens(batch["text"], bias=batch["bias"]), after)
     error = (out.float() - (noise - clean)).square().mean(1)  # (B, T, h, w)
     weight = 1 + 3 * batch["cover"].float()

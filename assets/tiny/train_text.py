@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from assets.tiny import world
 from assets.tiny.captions import ATTRIBUTES, LANGUAGES, Said, caption
-from assets.tiny.runs import RUNS, descend, learning_rate, log
+from assets.tiny.runs import RUNS, descend, learning_rate, log, shortened
 
 TEXT_DIM = 128
 VOCABULARY = 1800
@@ -147,7 +147,7 @@ def train(seed: int = 0, steps: int = STEPS, speech: Speech = FIRST) -> None:
     curve = []
     for step in range(steps):
         ids, mask, targets = _batch(tokenizer, rng, speech)
-        with torch.autocast("cpu", torch.bfloat16):
+        with shortened("cpu"):
             tokens = encoder(ids, mask).last_hidden_state
         loss, right = readers.loss(tokens.float(), mask, targets)
         loss.backward()

@@ -21,6 +21,7 @@ from assets.tiny.runs import (
     load_state,
     log,
     save_state,
+    shortened,
 )
 
 WIDE_Z = 48  # latent channels while the encoder trains
@@ -138,7 +139,7 @@ def sample(
 
 def loss_on(vae: AutoencoderKLWan, video: Tensor, weight: Tensor, most: float) -> tuple[Tensor, Tensor]:
     """Weighted reconstruction loss from noisy latents, and the unweighted squared error for the log."""
-    with torch.autocast(video.device.type, torch.bfloat16):
+    with shortened(video.device):
         z = whole.encode(vae, video)[:, : vae.config["z_dim"]]
         noise = most * torch.rand(len(z), 1, 1, 1, 1, device=z.device, dtype=z.dtype)
         out = whole.decode(vae, z + noise * torch.randn_like(z))
@@ -260,7 +261,7 @@ def refine(minutes: float, device: str = "cpu", seed: int = 0, paint: Paint = pa
 
 def refinement(vae: nn.Module, old: nn.Module, video: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted reconstruction loss, the latents' distance from the old ones, the plain squared error."""
-    with torch.autocast(video.device.type, torch.bfloat16):
+    with shortened(video.device):
         z = whole.encode(vae, video)[:, :Z]
         with torch.no_grad():
             before = whole.encode(old, video)[:, :Z]
@@ -321,7 +322,7 @@ def narrow(seed: int = 0, clips: int = 100) -> None:
     rows = []
     for clip in video[:clips]:
         pixels = clip.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with shortened("cpu"):
             z = whole.encode(wide, pixels.contiguous(memory_format=torch.channels_last_3d))[:, :WIDE_Z]
         rows.append(z.float().permute(0, 2, 3, 4, 1).reshape(-1, WIDE_Z))
     _, basis = torch.linalg.eigh(torch.cat(rows).T.cov())

@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import torch
 from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
 
 from tests.app.conftest import plays, quiet
+from wan_core.precision import native
 
 MINUTE = 60_000
 
@@ -185,4 +187,5 @@ def test_nothing_is_fetched_from_elsewhere(app: str, browser: Browser) -> None:
 
 
 def test_the_badge_says_what_runs_once_it_is_loaded(page: Page) -> None:
-    expect(page.locator("#head .badge")).to_have_text("built-in · CPU · bf16 + built-in speaker", timeout=MINUTE)
+    kind = "bf16" if native(torch.device("cpu")) == torch.bfloat16 else "float32"
+    expect(page.locator("#head .badge")).to_have_text(f"built-in · CPU · {kind} + built-in speaker", timeout=MINUTE)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
-from assets.tiny.runs import RUNS, descend, learning_rate, log
+from assets.tiny.runs import RUNS, descend, learning_rate, log, shortened
 from assets.tiny.speaker import voices
 from wan_core.model.audio import STATES_HZ, WHISPER_SECONDS
 
@@ -40,7 +40,7 @@ def train(seed: int = 0, steps: int = STEPS) -> None:
     solver = torch.optim.AdamW([p for p in params if p.requires_grad], lr=2e-3, weight_decay=0.01, foreach=True)
     for step in range(steps):
         mel, goal, real = _batch(extractor, rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        with shortened("cpu"):
             states = model.encoder(mel, output_hidden_states=True).hidden_states
         states = [state[:, : goal.shape[1]].float() for state in states]
         # the first states have seen a few hundredths of a second only, and count little

@@ -22,7 +22,7 @@ from assets.tiny import export as first_export
 from assets.tiny import train_dit, train_vae, whole
 from assets.tiny import world as first_world
 from assets.tiny.latents import per_latent
-from assets.tiny.runs import RUNS, load_state, log, save_state
+from assets.tiny.runs import RUNS, load_state, log, save_state, shortened
 from assets.tiny.speaker import captions, voices, world
 from assets.tiny.speaker.hearing import LAYERS, WIDTH
 from assets.tiny.train_text import Speech
@@ -178,7 +178,7 @@ def _shown(rng: random.Random) -> world.Scene:
 
 def _encoded(vae: torch.nn.Module, clips: Tensor) -> Tensor:
     video = clips.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    with torch.autocast("cpu", torch.bfloat16):
+    with shortened("cpu"):
         return whole.encode(vae, video.contiguous(memory_format=torch.channels_last_3d))[:, : train_vae.Z].half()
 
 
@@ -246,7 +246,7 @@ def loss_on(model: HumoDiT, batch: dict[str, Tensor], after: After) -> Tensor:
     level = sigma[:, None, None, None, None]
     noisy = torch.cat([(1 - level) * clean + level * noise, batch["person"]], dim=2)
     tokens = math.prod(n // p for n, p in zip(noisy.shape[2:], model.config["patch_size"], strict=True))
-    with torch.autocast(clean.device.type, torch.bfloat16):
+    with shortened(clean.device):
         embedded = model.embed(noisy, sigma[:, None] * 1000, (tokens,))
         context = model.context(batch["text"], bias=batch["bias"], audio=batch["audio"])
         out = model.head(model.trunk(embedded, context, after), embedded)
