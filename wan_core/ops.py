@@ -1,17 +1,66 @@
-"""The only door to ``kernels``: the operations of the trunk, and which form of each runs."""
+"""The only door to ``kernels``: the operations of the trunk, and which form of each runs.
+
+On a CUDA device with triton the forms of ``kernels.fused`` run, elsewhere and where gradients are wanted those of
+``kernels.reference``; either may be asked for with :func:`prefer`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import reference
-from kernels.reference import gate_residual, modulate, norm_rope
 
-__all__ = ["Slicing", "attention", "feed_forward", "gate_residual", "modulate", "norm_rope"]
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+_preferred: list[str] = []
+
+
+@contextmanager
+def prefer(form: Literal["reference", "fused"]) -> Iterator[None]:
+    """Within this context all devices take one form; for tests and measurements."""
+    _preferred.append(form)
+    try:
+        yield
+    finally:
+        _preferred.remove(form)
+
+
+def _form(x: Tensor) -> Any:
+    """The module whose operations take this tensor."""
+    fused = _preferred[-1] == "fused" if _preferred else x.is_cuda
+    if not (fused and HAS_TRITON) or (torch.is_grad_enabled() and x.requires_grad):
+        return reference
+    from kernels import fused as triton_kernels  # imports triton, which nothing else needs
+
+    return triton_kernels
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], eps: float) -> Tensor:
+    """See :func:`kernels.reference.modulate`."""
+    return _form(x).modulate(x, shift, scale, lengths, eps)
+
+
+def gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """See :func:`kernels.reference.gate_residual`."""
+    return _form(x).gate_residual(x, branch, gate, lengths)
+
+
+def residual_modulate(
+    x: Tensor, branch: Tensor, gate: Tensor | None, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], eps: float
+) -> tuple[Tensor, Tensor]:
+    """See :func:`kernels.reference.residual_modulate`."""
+    return _form(x).residual_modulate(x, branch, gate, shift, scale, lengths, eps)
+
+
+def norm_rope(x: Tensor, weight: Tensor, eps: float, heads: int, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+    """See :func:`kernels.reference.norm_rope`."""
+    return _form(x).norm_rope(x, weight, eps, heads, rope)
 
 
 #: Scores per head up to which training on a CPU takes the plain form: flash attention's backward
@@ -19,8 +68,7 @@ __all__ = ["Slicing", "attention", "feed_forward", "gate_residual", "modulate", 
 TRAINED_PLAIN = 2**16
 
 
-@dataclass(frozen=True)
-class Slicing:
+class Slicing(NamedTuple):
     """Byte budgets for the trunk's two large temporaries; None leaves the choice to torch.
 
     Attributes:

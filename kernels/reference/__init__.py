@@ -4,8 +4,8 @@ Letters: B batch, L tokens, U distinct timesteps, H heads, D channels per head, 
 """
 
 from kernels.reference.attention import attention, sliced_attention
-from kernels.reference.gate_residual import gate_residual
+from kernels.reference.gate_residual import gate_residual, residual_modulate
 from kernels.reference.modulate import modulate
 from kernels.reference.norm_rope import norm_rope
 
-__all__ = ["attention", "gate_residual", "modulate", "norm_rope", "sliced_attention"]
+__all__ = ["attention", "gate_residual", "modulate", "norm_rope", "residual_modulate", "sliced_attention"]

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.core.test_jobs import settled
 from wan_core import memory
 from wan_core.errors import RequestError
 from wan_core.plan import Plan, fitting
+from wan_core.precision import native
 from wan_core.specs import SPECS
 from wan_core.types import Geometry, Settled
 
@@ -87,6 +89,8 @@ CASES = {"narrow": _trunk(512), "wide": _trunk(3072), "old": _decoder(False), "n
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_estimates_hold_against_measured_peaks(dtype: str) -> None:
     """The peak is never much above the estimate, nor the estimate far above the peak."""
+    if dtype == "bfloat16" and native(torch.device("cpu")) == torch.float32:
+        pytest.skip("this CPU emulates bfloat16, in minutes, and computes in float32")
     command = [sys.executable, "-W", "ignore", "-c", MEASURE, dtype, *CASES]
     given_back = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed tensors leave the process at once
     done = subprocess.run(command, cwd=ROOT, env=os.environ | given_back, capture_output=True, text=True, check=True)

@@ -133,11 +133,12 @@ class WanBlock(nn.Module):
         x = ops.gate_residual(x, branch, gate, lengths)
 
         pairs = self.attn2.keys_values(context) if isinstance(context, Tokens) else context
-        x = x + self.attn2.attend_context(self.norm2(x), pairs, slicing.attention)
+        branch = self.attn2.attend_context(self.norm2(x), pairs, slicing.attention)
         if heard is not None and self.audio_norm is not None and self.audio_attn is not None:
-            x = x + self.audio_attn.attend_frames(self.audio_norm(x), heard, slicing.attention)
+            x = x + branch
+            branch = self.audio_attn.attend_frames(self.audio_norm(x), heard, slicing.attention)
 
-        normed = ops.modulate(x, ffn_shift, ffn_scale, lengths, self.eps)
+        x, normed = ops.residual_modulate(x, branch, None, ffn_shift, ffn_scale, lengths, self.eps)
         return ops.gate_residual(x, self.ffn(normed, slicing.feed_forward), ffn_gate, lengths)
 
 

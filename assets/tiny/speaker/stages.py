@@ -143,7 +143,7 @@ def make_latents(seed: int = 0, clips: int = CLIPS) -> None:
     vae.load_state_dict(load_state(RUNS / "encoder.pt"), strict=False)
     train_vae.use_channels_last(vae)
     extractor = WhisperFeatureExtractor.from_pretrained(RUNS / "audio_processor")
-    ears = WhisperModel.from_pretrained(RUNS / "audio_encoder").encoder.eval()
+    ears = WhisperModel.from_pretrained(RUNS / "audio_encoder", dtype=torch.float32).encoder.eval()
     for part in range(-(-clips // PART)):
         path = RUNS / f"latents-{seed}-{part}.pt"
         if path.exists():
