@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from wan_core.compile import Compiled
 from wan_core.errors import CheckpointError
 from wan_core.memo import Memo
 from wan_core.model.codec import Codec
@@ -32,6 +33,7 @@ def load(
     loras: str = "",
     watch: Watch | None = None,
     lent: bool = False,
+    compiled: bool = False,
 ) -> Pipeline:
     """Load a model: diffusers' folders, official ones, or single files of any kind.
 
@@ -47,6 +49,8 @@ def load(
         loras: see :func:`wan_core.weights.lora.listed`.
         watch: is told how a download is coming on.
         lent: the device comes with each visitor's request, as on ZeroGPU.
+        compiled: compile the transformer's blocks, at the first video of every size; not where weights are
+            cast as they are used.
 
     Returns:
         The pipeline.
@@ -79,7 +83,7 @@ def load(
         device=where,
         storage=types.told,
     )
-    pipe = Pipeline(parts, lent)
+    pipe = Pipeline(parts, lent, Compiled(experts) if compiled and not types.told else None)
     pipe.use(listed(loras))
     return pipe
 

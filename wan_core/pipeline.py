@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from wan_core.clip import Clip, to_uint8
+from wan_core.compile import TEXT_STEP, Compiled
 from wan_core.condition import (
     Conditioning,
     channel_image,
@@ -37,7 +38,8 @@ from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
-from wan_core.sample.guide import ClassifierFree
+from wan_core.sample.experts import pick
+from wan_core.sample.guide import ClassifierFree, guided
 from wan_core.sample.loop import denoise
 from wan_core.sample.schedule import noise, solver
 from wan_core.sample.skip import StepCache
@@ -75,8 +77,8 @@ class Pipeline:
     Iterate :meth:`run` for events, or call the pipeline for a finished clip.
     """
 
-    def __init__(self, parts: Parts, lent: bool = False) -> None:
-        self.parts = parts
+    def __init__(self, parts: Parts, lent: bool = False, compiled: Compiled | None = None) -> None:
+        self.parts, self._compiled = parts, compiled
         self._plain, self._merged = parts.spec, ExitStack()
         self._residence = Residence(parts, lent)
 
@@ -108,7 +110,8 @@ class Pipeline:
     @property
     def _kind(self) -> str:
         kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.")
-        return f"{kind}, weights {self.parts.storage}" if self.parts.storage else kind
+        kind = f"{kind}, weights {self.parts.storage}" if self.parts.storage else kind
+        return f"{kind}, compiled" if self._compiled is not None and not self._compiled.failed else kind
 
     def use(self, loras: Sequence[Lora]) -> None:
         """Work with these LoRAs from now on, in place of those before; () restores the model bit for bit.
@@ -336,15 +339,28 @@ class Pipeline:
         stretches = (
             spans(shot.frames, self._longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
         )
-        velocity = Conditioned(experts, told) if len(stretches) == 1 else Overlapped(experts, told, stretches)
+        text_step = TEXT_STEP if self._compiled is not None else 1
+        velocity = (
+            Conditioned(experts, told, text_step=text_step)
+            if len(stretches) == 1
+            else Overlapped(experts, told, stretches, text_step)
+        )
         device = self.device
         state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(device)
         video = slice(told.ahead, told.ahead + shot.frames)
+        flow, guide = self._solver(settled, shot), shot.guide
+        guide = guide or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2))
+        if self._compiled is not None and self._compiled.fresh(shape := told.shape(state, text_step)):
+            yield Progress("compile", 0, 1, shot.clip, shot.clips)
+            ends = {float(t): t for t in flow.timesteps[[0, -1]]}.values()  # each expert's, where there are two
+            self._compiled.prepare(
+                shape, lambda: [guided(velocity, state, t, pick(float(t), self.spec.boundary), guide) for t in ends]
+            )
         steps = denoise(
             velocity,
             state,
-            self._solver(settled, shot),
-            shot.guide or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2)),
+            flow,
+            guide,
             self.spec.boundary,
             cancelled,
             StepCache(settled.num_inference_steps, self.spec.recipe.tolerance) if settled.tier == "fast" else None,

@@ -216,7 +216,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """Work done so far in one phase: "encode", "denoise" or "decode"; of one clip of several."""
+    """Work done so far in one phase: "encode", "compile", "denoise" or "decode"; of one clip of several."""
 
     phase: str
     step: int
@@ -227,7 +227,9 @@ class Progress:
     @property
     def share(self) -> float:
         """How much of the whole video is done, 0 to 1, going by how long the phases usually take."""
-        low, high = {"encode": (0.0, 0.05), "denoise": (0.05, 0.9), "decode": (0.9, 1.0)}[self.phase]
+        low, high = {"encode": (0.0, 0.05), "compile": (0.05, 0.05), "denoise": (0.05, 0.9), "decode": (0.9, 1.0)}[
+            self.phase
+        ]
         return (self.clip + low + (high - low) * self.step / max(1, self.of)) / self.clips
 
 

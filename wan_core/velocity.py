@@ -26,12 +26,14 @@ class Conditioned:
         experts: the transformer, or the high-noise and the low-noise one.
         conditioning: what they are told.
         keep: whether what was computed of it is kept for the next step.
+        text_step: prompts are padded to multiples of so many tokens.
         contexts: what was.
     """
 
     experts: list[WanDiT]
     conditioning: Conditioning
     keep: bool = True
+    text_step: int = 1
     contexts: dict[tuple[int, tuple[Branch, ...]], Context] = field(default_factory=dict)
 
     def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:
@@ -58,7 +60,9 @@ class Conditioned:
         return dit.head(dit.trunk(embedded, context), embedded)
 
     def _context(self, dit: WanDiT, group: tuple[Branch, ...], weight: Tensor) -> Context:
-        rows, bias = text_model.pad([self.conditioning.rows(branch).to(weight) for branch in group])
+        rows, bias = text_model.pad(
+            [self.conditioning.rows(branch).to(weight) for branch in group], step=self.text_step
+        )
         told = [self.conditioning.context(branch) for branch in group]
         return dit.context(rows, bias=bias, **{k: torch.cat([t[k] for t in told]).to(weight) for k in told[0]})
 
@@ -101,14 +105,17 @@ class Overlapped:
         experts: as for :class:`Conditioned`.
         conditioning: of the whole clip.
         stretches: from :func:`spans`.
+        text_step: as for :class:`Conditioned`.
 
     Source: MultiDiffusion (Bar-Tal et al. 2023), along time, with weights that fall towards the ends.
     """
 
-    def __init__(self, experts: list[WanDiT], conditioning: Conditioning, stretches: list[Span]) -> None:
+    def __init__(
+        self, experts: list[WanDiT], conditioning: Conditioning, stretches: list[Span], text_step: int = 1
+    ) -> None:
         self.stretches, self.behind = stretches, conditioning.behind
         keep = len(stretches) <= KEPT
-        self.parts = [Conditioned(experts, conditioning.span(s.start, s.stop), keep) for s in stretches]
+        self.parts = [Conditioned(experts, conditioning.span(s.start, s.stop), keep, text_step) for s in stretches]
         self.weights = [_weights(i, stretches) for i in range(len(stretches))]
 
     def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:

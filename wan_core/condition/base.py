@@ -51,6 +51,18 @@ class Conditioning:
         told = self.heard if branch.audio else self.heard | self.silent
         return told if self.image is None else told | {"image": self.image}
 
+    def shape(self, latents: Tensor, text_step: int) -> tuple[object, ...]:
+        """What a compiled block is made for: sizes of the latents and the prompts, and what stands beside them.
+
+        Args:
+            latents: (1, C, T, h, w).
+            text_step: see :func:`wan_core.model.text.pad`.
+        """
+        longest = max(0 if rows is None else rows.shape[1] for rows in (self.text, self.negative))
+        told = tuple(tuple(tensor.shape) for tensor in self.heard.values())
+        kinds = (self.first is None, self.image is None, self.negative is None)
+        return tuple(latents.shape), longest // text_step, told, kinds
+
     def model_input(self, latents: Tensor, branch: Branch) -> Tensor:
         """What goes into the transformer. latents: (1, C, T, h, w)."""
         if self.first is not None:

@@ -43,7 +43,7 @@ def embed(prompt: str, tokenizer: Any, encoder: nn.Module, length: int = TEXT_LE
     return encoder(ids.to(device)).last_hidden_state
 
 
-def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH) -> tuple[Tensor, Tensor | None]:
+def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH, step: int = 1) -> tuple[Tensor, Tensor | None]:
     """Batch prompts, and stand in for zero rows up to ``length`` without making them.
 
     All padding rows have equal keys and values, so one zero row with the logarithm of their number
@@ -52,12 +52,13 @@ def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH) -> tuple[Tensor, T
     Args:
         prompts: (1, n, text_dim) each.
         length: rows the transformer was trained to see.
+        step: rows are made up to a multiple of this, so that few lengths occur.
 
     Returns:
-        (B, n+1, text_dim), n the longest, and the bias (B, 1, 1, n+1); or just n rows and None if
-        nothing is missing.
+        (B, n+1, text_dim), n the longest, and the bias (B, 1, 1, n+1), n+1 rounded up to a multiple of
+        ``step``; or ``length`` rows and None if nothing is missing.
     """
-    longest = max(rows.shape[1] for rows in prompts)
+    longest = -(-(max(rows.shape[1] for rows in prompts) + 1) // step) * step - 1
     if longest >= length:
         return torch.cat([_zeros_to(rows[:, :length], length) for rows in prompts]), None
     # a shorter prompt has some of its zero rows made: only what is beyond all prompts is counted

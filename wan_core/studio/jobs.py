@@ -54,7 +54,7 @@ class Status:
     """How far a job is.
 
     Attributes:
-        phase: "queued", "encode", "denoise", "decode", or how it ended: "done", "failed", "stopped".
+        phase: "queued", "encode", "compile", "denoise", "decode", or how it ended: "done", "failed", "stopped".
         step: of the phase.
         of: steps in the phase.
         share: of the whole job, 0 to 1.

@@ -11,7 +11,12 @@ from wan_core.ui.told import told
 from wan_core.ui.words import say
 
 MUCH = 1e9  # bytes that are worth a word
-PHASES = {"encode": "Reading the prompt", "denoise": "Denoising", "decode": "Decoding"}
+PHASES = {
+    "encode": "Reading the prompt",
+    "compile": "Compiling for this size",
+    "denoise": "Denoising",
+    "decode": "Decoding",
+}
 
 
 def empty(language: str) -> str:

@@ -91,6 +91,7 @@ WORDS = {
     "{count} before yours": ("この前に{count}件", "前面还有 {count} 个"),
     "Stopped": ("中止しました", "已停止"),
     "This cannot be made yet": ("このままでは作れません", "还不能生成"),
+    "Compiling for this size": ("このサイズ用にコンパイルしています", "正在为此尺寸编译"),
     "Reading the prompt": ("プロンプトを読んでいます", "正在读取提示词"),
     "Denoising": ("ノイズ除去中", "正在去噪"),
     "Decoding": ("デコード中", "正在解码"),

@@ -1,0 +1,58 @@
+"""The transformer's blocks compiled, one graph for all of them and for every shape; plain ones where that fails.
+
+Only blocks are compiled: what lies around them is small, and a step cache, placement and progress stay outside
+the graphs. Weights are not folded into the code, so LoRAs and offloading work on compiled blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
+
+from wan_core.model.dit import WanBlock, WanDiT
+
+log = logging.getLogger(__name__)
+
+TEXT_STEP = 64  # prompts are padded to multiples of so many tokens: few lengths, few graphs
+SHAPES = 64  # graphs kept of one kind of block; torch would fall back to plain code after eight
+
+
+class Compiled:
+    """Compiled blocks of a model's experts.
+
+    Args:
+        experts: the transformers; their weights may change afterwards, their shapes may not.
+        backend: of ``torch.compile``.
+    """
+
+    def __init__(self, experts: Sequence[WanDiT], backend: str = "inductor") -> None:
+        self.failed = ""
+        self._seen: set[object] = set()
+        self._blocks = [m for expert in experts for m in expert.modules() if isinstance(m, WanBlock)]
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+        for block in self._blocks:
+            block.compile(fullgraph=True, backend=backend)
+
+    def fresh(self, shape: object) -> bool:
+        """Whether a shape comes for the first time and must be prepared for."""
+        return not self.failed and shape not in self._seen
+
+    def prepare(self, shape: object, step: Callable[[], object]) -> None:
+        """Compile for a shape by taking a step that does not count; if that fails, blocks stay plain.
+
+        Args:
+            shape: what :meth:`fresh` was asked about.
+            step: one pass through every expert.
+        """
+        try:
+            step()
+        except (TorchDynamoException, InductorError) as error:
+            self.failed = type(error).__name__
+            log.warning("blocks cannot be compiled here and run as they are: %s", error)
+            for block in self._blocks:
+                block._compiled_call_impl = None
+        self._seen.add(shape)
