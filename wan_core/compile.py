@@ -49,7 +49,8 @@ class Compiled:
             step: one pass through every expert.
         """
         try:
-            step()
+            with torch.no_grad():  # as the steps that count are taken: the mode is part of what is compiled for
+                step()
         except (TorchDynamoException, InductorError) as error:
             self.failed = type(error).__name__
             log.warning("blocks cannot be compiled here and run as they are: %s", error)

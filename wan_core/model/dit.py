@@ -263,7 +263,8 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         patches = self.patch_embedding(latents)  # (B, C, t, h, w)
         t, h, w = patches.shape[2:]
         grid = (t, h, w)
-        tokens = patches.flatten(2).transpose(1, 2)  # (B, L, C)
+        # a copy: blocks pass each other fresh, contiguous tensors, and a compiled one takes a view for another shape
+        tokens = patches.flatten(2).transpose(1, 2).clone(memory_format=torch.contiguous_format)  # (B, L, C)
         time, table = self.condition_embedder.time(timesteps, dtype or tokens.dtype)
         rope = rope_tables.tables(self.config["attention_head_dim"], grid, str(latents.device))
         return Embedded(tokens, time, table, lengths, rope, grid)
