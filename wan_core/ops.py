@@ -1,7 +1,7 @@
 """The only door to ``kernels``: the operations of the trunk, and which form of each runs.
 
-On a CUDA device with triton the forms of ``kernels.fused`` run, elsewhere and where gradients are wanted those of
-``kernels.reference``; either may be asked for with :func:`prefer`.
+On a CUDA device with triton the forms of ``kernels.fused`` run, on a CPU those of ``kernels.cpu``; where gradients
+are wanted, a compiler fuses, or the device is another, those of ``kernels.reference``. :func:`prefer` asks for one.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import reference
+from kernels import cpu, reference
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
+_FORMS = {"cuda": "fused", "cpu": "cpu"}
 _preferred: list[str] = []
 
 
 @contextmanager
-def prefer(form: Literal["reference", "fused"]) -> Iterator[None]:
+def prefer(form: Literal["reference", "cpu", "fused"]) -> Iterator[None]:
     """Within this context all devices take one form; for tests and measurements."""
     _preferred.append(form)
     try:
@@ -33,12 +34,14 @@ def prefer(form: Literal["reference", "fused"]) -> Iterator[None]:
 
 def _form(x: Tensor) -> Any:
     """The module whose operations take this tensor."""
-    fused = _preferred[-1] == "fused" if _preferred else x.is_cuda
-    if not (fused and HAS_TRITON) or (torch.is_grad_enabled() and x.requires_grad):
+    form = _preferred[-1] if _preferred else _FORMS.get(x.device.type, "reference")
+    if torch.is_grad_enabled() and x.requires_grad:
         return reference
-    from kernels import fused as triton_kernels  # imports triton, which nothing else needs
+    if form == "fused" and HAS_TRITON:
+        from kernels import fused  # imports triton, which nothing else needs
 
-    return triton_kernels
+        return fused
+    return cpu if form == "cpu" and not torch.compiler.is_compiling() else reference
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], eps: float) -> Tensor:
@@ -56,6 +59,13 @@ def residual_modulate(
 ) -> tuple[Tensor, Tensor]:
     """See :func:`kernels.reference.residual_modulate`."""
     return _form(x).residual_modulate(x, branch, gate, shift, scale, lengths, eps)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Layer norm over the last axis, in float32 inside, in x's dtype outside. weight and bias: (C,)."""
+    if x.device.type == "cpu" and weight.dtype in (x.dtype, torch.float32):
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)  # widens what it needs, piece by piece
+    return F.layer_norm(x.float(), x.shape[-1:], weight.float(), bias.float(), eps).to(x.dtype)
 
 
 def norm_rope(x: Tensor, weight: Tensor, eps: float, heads: int, rope: tuple[Tensor, Tensor] | None) -> Tensor:

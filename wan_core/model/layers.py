@@ -56,8 +56,7 @@ class AffineNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., dim), any float dtype; the same comes back."""
-        out = F.layer_norm(x.float(), x.shape[-1:], self.weight.float(), self.bias.float(), self.eps)
-        return out.to(x.dtype)
+        return ops.layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class HeadNorm(nn.Module):

@@ -1,7 +1,8 @@
-"""The Triton kernels against their plain references and a float64 yardstick; without a GPU, under the interpreter."""
+"""The fast forms against the plain ones and a float64 yardstick; Triton's under its interpreter where no GPU is."""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from torch import Tensor
 from kernels import reference
 from wan_core.model import rope as rope_tables
 
-fused = pytest.importorskip("kernels.fused", reason="triton is made for Linux only")
+FORMS = {"cpu": "kernels.cpu", "fused": "kernels.fused"}
 
 WHERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 #: batch, segments' tokens, channels: one and many, powers of two and not
@@ -26,9 +27,20 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tens
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(WHERE, dtype)
 
 
-def check(name: str, exact: Callable[..., Any], *inputs: Any) -> None:
+@pytest.fixture(params=FORMS)
+def fast(request: pytest.FixtureRequest) -> Any:
+    """The operations of one form."""
+    if request.param == "cpu":
+        if WHERE.type != "cpu":
+            pytest.skip("a form for CPUs")
+    else:
+        pytest.importorskip("triton", reason="triton is made for Linux only")
+    return importlib.import_module(FORMS[request.param])
+
+
+def check(fast: Any, name: str, exact: Callable[..., Any], *inputs: Any) -> None:
     """No further from float64 than the plain form is, but for one rounding of the result's type."""
-    found, plain = getattr(fused, name)(*inputs), getattr(reference, name)(*inputs)
+    found, plain = getattr(fast, name)(*inputs), getattr(reference, name)(*inputs)
     wide = exact(*(x.double() if isinstance(x, Tensor) else x for x in inputs))
     several = [(found, plain, wide)] if isinstance(found, Tensor) else list(zip(found, plain, wide, strict=True))
     for mine, theirs, truth in several:
@@ -55,25 +67,27 @@ def normed(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], ep
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("batch", "lengths", "channels"), SHAPES)
-def test_modulate(batch: int, lengths: tuple[int, ...], channels: int, dtype: torch.dtype) -> None:
+def test_modulate(fast: Any, batch: int, lengths: tuple[int, ...], channels: int, dtype: torch.dtype) -> None:
     x = 3 + draw(batch, sum(lengths), channels, dtype=dtype)
     _, shift, scale = tables(batch, len(lengths), channels)
-    check("modulate", normed, x, shift, scale, lengths, 1e-6)
+    check(fast, "modulate", normed, x, shift, scale, lengths, 1e-6)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("batch", "lengths", "channels"), SHAPES)
-def test_gate_residual(batch: int, lengths: tuple[int, ...], channels: int, dtype: torch.dtype) -> None:
+def test_gate_residual(fast: Any, batch: int, lengths: tuple[int, ...], channels: int, dtype: torch.dtype) -> None:
     x, branch = (draw(batch, sum(lengths), channels, dtype=dtype, seed=i) for i in (1, 2))
     gate, _, _ = tables(batch, len(lengths), channels)
-    check("gate_residual", lambda x, branch, gate, lengths: x + branch * at(gate, lengths), x, branch, gate, lengths)
+    check(
+        fast, "gate_residual", lambda x, branch, gate, lengths: x + branch * at(gate, lengths), x, branch, gate, lengths
+    )
 
 
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("batch", "lengths", "channels"), SHAPES)
 def test_residual_modulate(
-    batch: int, lengths: tuple[int, ...], channels: int, dtype: torch.dtype, gated: bool
+    fast: Any, batch: int, lengths: tuple[int, ...], channels: int, dtype: torch.dtype, gated: bool
 ) -> None:
     x, branch = (draw(batch, sum(lengths), channels, dtype=dtype, seed=i) for i in (1, 2))
     gate, shift, scale = tables(batch, len(lengths), channels)
@@ -82,7 +96,7 @@ def test_residual_modulate(
         stream = x + branch * (1 if gate is None else at(gate, lengths))
         return stream, normed(stream.to(dtype).double(), *rest)  # the norm is of the stream as it is kept
 
-    check("residual_modulate", exact, x, branch, gate if gated else None, shift, scale, lengths, 1e-6)
+    check(fast, "residual_modulate", exact, x, branch, gate if gated else None, shift, scale, lengths, 1e-6)
 
 
 @pytest.mark.parametrize("turned", [True, False])
@@ -91,7 +105,7 @@ def test_residual_modulate(
     ("batch", "grid", "heads", "dim"), [(1, (1, 1, 1), 1, 8), (2, (3, 2, 5), 3, 16), (1, (2, 3, 3), 12, 128)]
 )
 def test_norm_rope(
-    batch: int, grid: tuple[int, int, int], heads: int, dim: int, dtype: torch.dtype, turned: bool
+    fast: Any, batch: int, grid: tuple[int, int, int], heads: int, dim: int, dtype: torch.dtype, turned: bool
 ) -> None:
     tokens = grid[0] * grid[1] * grid[2]
     x, weight = draw(batch, tokens, heads * dim, dtype=dtype), 1 + 0.1 * draw(heads * dim, dtype=dtype, seed=5)
@@ -105,18 +119,18 @@ def test_norm_rope(
         turn = torch.complex(*(t.double() for t in rope))[:, None]
         return torch.view_as_real(pairs * turn).flatten(-2)
 
-    check("norm_rope", exact, x, weight, 1e-6, heads, rope)
+    check(fast, "norm_rope", exact, x, weight, 1e-6, heads, rope)
 
 
-def test_tables_that_a_batch_shares_and_inputs_that_are_not_contiguous() -> None:
+def test_tables_that_a_batch_shares_and_inputs_that_are_not_contiguous(fast: Any) -> None:
     x, branch = (draw(20, 3, 64, seed=i).transpose(0, 1) for i in (1, 2))  # (3, 20, 64)
     gate, shift, scale = tables(1, 2, 64)
     lengths = (4, 16)
     assert (
-        fused.modulate(x, shift, scale, lengths, 1e-6) - reference.modulate(x, shift, scale, lengths, 1e-6)
+        fast.modulate(x, shift, scale, lengths, 1e-6) - reference.modulate(x, shift, scale, lengths, 1e-6)
     ).abs().max() < 1e-5
     assert (
-        fused.gate_residual(x, branch, gate, lengths) - reference.gate_residual(x, branch, gate, lengths)
+        fast.gate_residual(x, branch, gate, lengths) - reference.gate_residual(x, branch, gate, lengths)
     ).abs().max() < 1e-5
 
 
