@@ -1,8 +1,9 @@
 """How fast this core is beside diffusers: ``python -m wan_core.bench [CASE ...] [--compile] [--csv FILE]``.
 
-Both compute the same on the same random weights, in turn in one process, and medians are compared: times
-alone say more about a machine and its hour than about a program. Peak memory is measured in runs of their
-own, since asking for it costs time. ``floor`` is what the bare matrix products and attention take.
+Both compute the same on the same random weights in one type (bfloat16, or float32 on a CPU that emulates it), in
+turn in one process, and medians are compared: times alone say more about a machine and its hour than about a
+program. Peak memory is measured in runs of their own, since asking for it costs time. ``floor`` is what the bare
+matrix products and attention take.
 
 Cases: dit-1280 and dit-5120 (two blocks of the 1.3B model, so many tokens), vae (the full-size 2.1 decoder,
 17 frames of 256x256), vae-tiny (the built-in model's, 33 frames of 128x128), clip (the built-in model, from a
@@ -36,6 +37,7 @@ from wan_core import BUILT_IN, load
 from wan_core.model.codec import Codec
 from wan_core.model.dit import Context, WanDiT
 from wan_core.plan import forward_flops
+from wan_core.precision import native
 
 WIDTH: dict[str, Any] = {
     "num_attention_heads": 12,
@@ -129,7 +131,7 @@ def _status(name: str) -> float:
 
 
 @torch.no_grad()
-def transformer(side: int, compiled: bool) -> Case:
+def transformer(side: int, dtype: torch.dtype, compiled: bool) -> Case:
     """Two blocks at the 1.3B width, 5 latent frames of side x side."""
     torch.manual_seed(0)
     theirs = WanTransformer3DModel(**WIDTH).eval()
@@ -138,9 +140,9 @@ def transformer(side: int, compiled: bool) -> Case:
             nn.init.normal_(p, 1.0, 0.1)
     ours = WanDiT(**WIDTH).eval()
     ours.load_state_dict(theirs.state_dict())
-    theirs, ours = (_half(model) for model in (theirs, ours))
-    latents = torch.randn(1, 16, 5, side, side, device=device(), dtype=torch.bfloat16)
-    text = torch.randn(1, TEXT, 4096, device=device(), dtype=torch.bfloat16)
+    theirs, ours = (_typed(model, dtype) for model in (theirs, ours))
+    latents = torch.randn(1, 16, 5, side, side, device=device(), dtype=dtype)
+    text = torch.randn(1, TEXT, 4096, device=device(), dtype=dtype)
     step = torch.tensor([500.0], device=device())
     tokens = 5 * (side // 2) ** 2
     told, given = ours.context(text), (latents, step)
@@ -149,7 +151,7 @@ def transformer(side: int, compiled: bool) -> Case:
         "diffusers": partial(_pass, theirs, text, *given),
     }
     if compiled:
-        fast, peer = (_half(type(model)(**WIDTH).eval()) for model in (ours, theirs))
+        fast, peer = (_typed(type(model)(**WIDTH).eval(), dtype) for model in (ours, theirs))
         for new, old in ((fast, ours), (peer, theirs)):
             new.load_state_dict(old.state_dict())
             new.compile_repeated_blocks(fullgraph=True)
@@ -157,18 +159,18 @@ def transformer(side: int, compiled: bool) -> Case:
             "ours compiled": partial(_step, fast, told, *given),
             "diffusers compiled": partial(_pass, peer, text, *given),
         }
-    ways["floor"] = _floor(tokens)
+    ways["floor"] = _floor(tokens, dtype)
     a, b = _step(ours, told, *given), _pass(theirs, text, *given)
     apart = float((a - b).float().norm() / b.float().norm())
     return Case(ways, "diffusers", forward_flops(WIDTH, tokens), f"differs from diffusers by {apart:.1e}")
 
 
-def _half(model: Any) -> Any:
-    """In bfloat16, but for what stays float32 in either."""
+def _typed(model: Any, dtype: torch.dtype) -> Any:
+    """In one type, but for what stays float32 in either."""
     model.to(device())
     for name, p in model.named_parameters():
         if not any(part in name.split(".") for part in WanDiT._keep_in_fp32_modules):
-            p.data = p.data.bfloat16()
+            p.data = p.data.to(dtype)
     return model
 
 
@@ -184,10 +186,10 @@ def _pass(model: Any, text: Tensor, latents: Tensor, step: Tensor) -> Tensor:
     return model(latents, step, text, return_dict=False)[0]
 
 
-def _floor(tokens: int) -> Work:
+def _floor(tokens: int, dtype: torch.dtype) -> Work:
     """The matrix products and attention of a step, with nothing around them."""
     dim, hidden = 1536, WIDTH["ffn_dim"]
-    where = {"device": device(), "dtype": torch.bfloat16}
+    where = {"device": device(), "dtype": dtype}
     square, up, down = (nn.Linear(a, b, **where) for a, b in ((dim, dim), (dim, hidden), (hidden, dim)))
     x, heads, told = (
         torch.randn(shape, **where) for shape in ((1, tokens, dim), (1, 12, tokens, 128), (1, 12, TEXT, 128))
@@ -209,7 +211,7 @@ def _floor(tokens: int) -> Work:
 
 
 @torch.no_grad()
-def vae(full: bool) -> Case:
+def vae(full: bool, dtype: torch.dtype) -> Case:
     """Decoding a clip."""
     torch.manual_seed(0)
     frames, side = (5, 32) if full else (9, 8)
@@ -218,10 +220,10 @@ def vae(full: bool) -> Case:
     mine: Any
     theirs, mine = (AutoencoderKLWan() if full else _own_vae() for _ in range(2))
     mine.load_state_dict(theirs.state_dict())
-    codec = Codec(mine.to(device()), torch.bfloat16, channels_last=True)
-    theirs.to(device(), torch.bfloat16).eval()
+    codec = Codec(mine.to(device()), dtype, channels_last=dtype == torch.bfloat16)
+    theirs.to(device(), dtype).eval()
     z = torch.randn(1, theirs.config["z_dim"], frames, side, side, device=device())
-    raw = (z * codec.std.to(z) + codec.mean.to(z)).bfloat16()
+    raw = (z * codec.std.to(z) + codec.mean.to(z)).to(dtype)
 
     @torch.no_grad()
     def ours() -> list[Tensor]:
@@ -245,14 +247,14 @@ def _own_vae() -> Any:
 # --- the built-in model from end to end -----------------------------------------------------------
 
 
-def clip() -> Case:
+def clip(dtype: torch.dtype) -> Case:
     """From a prompt to an mp4."""
     from diffusers.utils import export_to_video
 
-    mine, kept = load(BUILT_IN), tempfile.TemporaryDirectory()  # which goes when the case does
+    mine, kept = load(BUILT_IN, dtype=dtype), tempfile.TemporaryDirectory()  # which goes when the case does
     folder = Path(kept.name)
     recipe = mine.spec.recipe
-    theirs: Any = WanPipeline.from_pretrained(BUILT_IN, torch_dtype=torch.bfloat16).to(device())
+    theirs: Any = WanPipeline.from_pretrained(BUILT_IN, torch_dtype=dtype).to(device())
     scheduler = UniPCMultistepScheduler.from_config(theirs.scheduler.config, flow_shift=recipe.shift)
     theirs.scheduler = scheduler
     theirs.set_progress_bar_config(disable=True)
@@ -271,18 +273,18 @@ def clip() -> Case:
     return Case({"ours": ours, "diffusers": peer}, "diffusers", kept=kept)
 
 
-def image() -> Case:
+def image(dtype: torch.dtype) -> Case:
     """Image mode beside text mode."""
-    pipe = load(BUILT_IN)
+    pipe = load(BUILT_IN, dtype=dtype)
     width, height = pipe.spec.recipe.size
     first = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     ways = {"image": partial(pipe, prompt=PROMPT, seed=1, image=first), "text": partial(pipe, prompt=PROMPT, seed=1)}
     return Case(ways, "text")
 
 
-def fast() -> Case:
+def fast(dtype: torch.dtype) -> Case:
     """The tier "fast" beside "exact"."""
-    pipe = load(BUILT_IN)
+    pipe = load(BUILT_IN, dtype=dtype)
     ways = {
         tier: partial(pipe, prompt=PROMPT, seed=1, num_inference_steps=MANY, tier=tier) for tier in ("fast", "exact")
     }
@@ -290,25 +292,27 @@ def fast() -> Case:
     return Case(ways, "exact", note=f"PSNR {10 * np.log10(255**2 / np.square(a - b).mean()):.1f} dB")
 
 
-CASES: dict[str, Callable[[bool], Case]] = {
-    "dit-1280": lambda compiled: transformer(32, compiled),
-    "dit-5120": lambda compiled: transformer(64, compiled),
-    "vae": lambda _: vae(full=True),
-    "vae-tiny": lambda _: vae(full=False),
-    "clip": lambda _: clip(),
-    "image": lambda _: image(),
-    "fast": lambda _: fast(),
+CASES: dict[str, Callable[[torch.dtype, bool], Case]] = {
+    "dit-1280": partial(transformer, 32),
+    "dit-5120": partial(transformer, 64),
+    "vae": lambda dtype, _: vae(True, dtype),
+    "vae-tiny": lambda dtype, _: vae(False, dtype),
+    "clip": lambda dtype, _: clip(dtype),
+    "image": lambda dtype, _: image(dtype),
+    "fast": lambda dtype, _: fast(dtype),
 }
+TYPES = ("bfloat16", "float32")
 
 
-def where() -> dict[str, str]:
-    """The machine, the libraries and the commit, for a row of figures."""
+def where(dtype: torch.dtype) -> dict[str, str]:
+    """The machine, the type, the libraries and the commit, for a row of figures."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     found = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return {
-        "machine": f"{name}, {torch.get_num_threads()} threads", "torch": torch.__version__,
+        "machine": f"{name}, {torch.get_num_threads()} threads", "type": str(dtype).removeprefix("torch."),
+        "torch": torch.__version__,
         "diffusers": diffusers.__version__, "commit": found.stdout.strip() or "unknown",
         "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
@@ -327,13 +331,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="of each way, in turn; medians are printed")
     parser.add_argument("--compile", action="store_true", help="also compiled, ours and diffusers'")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="append the figures there")
+    parser.add_argument("--dtype", choices=TYPES, help="default: what the device has units for")
     args = parser.parse_args()
     if odd := set(args.cases) - CASES.keys():
         parser.error(f"no case is called {', '.join(sorted(odd))}; there are {', '.join(CASES)}")
-    facts = where()
+    dtype = getattr(torch, args.dtype) if args.dtype else native(device())
+    facts = where(dtype)
     sys.stdout.write(", ".join(facts.values()) + "\n")
     for name in args.cases or CASES:
-        case = CASES[name](args.compile)
+        case = CASES[name](dtype, args.compile)
         case.run(args.rounds)
         sys.stdout.write(f"{name}  {case.note}\n")
         rows = case.rows()

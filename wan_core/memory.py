@@ -17,9 +17,10 @@ import torch
 
 from wan_core.ops import Slicing
 
-WIDE = 34  # bytes a token and channel: norms, rotations and gates hold float32 copies beside the stream
-STREAM = 4.5  # what stands beside the feed-forward's hidden layer, in the stream's own width
-HIDDEN = 2.0  # the hidden layer, before and after GELU
+LEAN = 8.5  # tensors of the stream's size that stand around attention
+WIDE = 34  # bytes a token and channel of the same, where norms, rotations and gates make float32 copies
+STREAM = 5.0  # what stands beside the feed-forward's hidden layer, in the stream's own width
+HIDDEN = 1.0  # the hidden layer; GELU is taken in place
 SLICE = 256 * 2**20  # of the hidden layer, where slicing helps
 DECODER = {True: 36.0, False: 16.0}  # of the last layer's width times a group of frames: residual kind, 2.1 kind
 _CACHE = ("inactive_file ", "active_file ")
@@ -50,7 +51,7 @@ class Need:
 
 def need(
     config: Mapping[str, Any], vae: Mapping[str, Any], size: tuple[int, int], tokens: int, told: int,
-    itemsize: int = 2, room: float = float("inf"),
+    itemsize: int = 2, room: float = float("inf"), lean: bool = True,
 ) -> Need:  # fmt: skip
     """What one clip takes.
 
@@ -62,6 +63,7 @@ def need(
         told: tokens of text and sound whose keys and values are kept over the steps, of all branches.
         itemsize: bytes of a number.
         room: bytes that may be used; the feed-forward is sliced where that makes the clip fit.
+        lean: see :func:`wan_core.ops.lean`.
 
     Returns:
         The bytes and the slicing.
@@ -69,7 +71,7 @@ def need(
     dim = config["num_attention_heads"] * config["attention_head_dim"]
     hints = len(config.get("vace_layers", ()))  # blocks of VACE's branch: its control, its state and one hint stand
     kept = (2 * told * (config["num_layers"] + hints) + (3 * tokens if hints else 0)) * dim * itemsize
-    around = tokens * dim * max(WIDE, STREAM * itemsize)
+    around = tokens * dim * (LEAN * itemsize if lean else max(WIDE, STREAM * itemsize))
     hidden = HIDDEN * tokens * config["ffn_dim"] * itemsize
     beside = tokens * dim * STREAM * itemsize
     decode = _decode(vae, size, itemsize)

@@ -44,6 +44,11 @@ def _form(x: Tensor) -> Any:
     return cpu if form == "cpu" and not torch.compiler.is_compiling() else reference
 
 
+def lean(device: torch.device) -> bool:
+    """Whether the forms that run on a device do without float32 copies of whole tensors."""
+    return device.type == "cpu" or (device.type == "cuda" and HAS_TRITON)
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], eps: float) -> Tensor:
     """See :func:`kernels.reference.modulate`."""
     return _form(x).modulate(x, shift, scale, lengths, eps)
@@ -130,12 +135,18 @@ def feed_forward(x: Tensor, up: torch.nn.Module, down: torch.nn.Module, budget: 
     """
     if budget is not None:
         hidden = getattr(up, "out_features", 4 * x.shape[-1])
-        # the hidden layer stands twice for a moment: before and after GELU
-        tokens = max(1, budget // (2 * x.shape[0] * hidden * x.element_size()))
+        tokens = max(1, budget // (x.shape[0] * hidden * x.element_size()))
         if tokens < x.shape[1]:
             out = torch.empty_like(x)
             for start in range(0, x.shape[1], tokens):
                 some = slice(start, start + tokens)
-                out[:, some] = down(F.gelu(up(x[:, some]), approximate="tanh"))
+                out[:, some] = down(_gelu(up(x[:, some])))
             return out
-    return down(F.gelu(up(x), approximate="tanh"))
+    return down(_gelu(up(x)))
+
+
+def _gelu(hidden: Tensor) -> Tensor:
+    """GELU (tanh) in place, but where a gradient needs what was there: the hidden layer is the largest of all."""
+    if torch.is_grad_enabled() and hidden.requires_grad:
+        return F.gelu(hidden, approximate="tanh")
+    return torch.ops.aten.gelu_(hidden, approximate="tanh")

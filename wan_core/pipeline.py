@@ -35,6 +35,7 @@ from wan_core.memory import Need, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
+from wan_core.ops import lean
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
@@ -180,6 +181,7 @@ class Pipeline:
         return need(
             config, self.parts.codec.vae.config, (settled.width, settled.height), tokens,
             kept * branches * (TEXT_TOKENS + told * frames), experts[0].patch_embedding.weight.itemsize, left,
+            lean(self.device),
         )  # fmt: skip
 
     @property
