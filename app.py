@@ -3,7 +3,9 @@
 Settings: WAN_MODEL, folders or repository ids with commas between them (default: the built-in
 models), of which the first that has a tab's mode serves it; WAN_MODELS, others that can be picked
 on the page; WAN_LORA, LoRAs for the first of WAN_MODEL, as FILE:STRENGTH@EXPERT; WAN_DEVICE and
-WAN_DTYPE to override what is found, float8_e4m3fn to keep weights in half the memory; WAN_CACHE,
+WAN_DTYPE to override what is found, float8_e4m3fn to keep weights in half the memory; WAN_COMPILE=1
+to compile the transformer's blocks, at the first video of every size (not on ZeroGPU, which would
+forget them); WAN_CACHE,
 a folder for what need not be computed twice; WAN_OUTPUTS, the folder of jobs and videos (default:
 outputs), WAN_KEEP_DAYS and WAN_KEEP_GB for how long and how much of them;
 WAN_C2PA_CERT, WAN_C2PA_KEY and WAN_C2PA_ALG to sign what is made;
@@ -138,7 +140,7 @@ def _load(name: str) -> Pipeline:
                 _make_room(size)
             pipe = load(
                 model, os.environ.get("WAN_DEVICE"), _dtype(), kept, _loras(model),
-                lent=lent,
+                lent=lent, compiled=os.environ.get("WAN_COMPILE", "") in ("1", "true") and not lent,
             )  # fmt: skip
     finally:
         _news.pop(name, None)
@@ -295,13 +297,14 @@ def main() -> int:
     # half of what is left to import: a page that comes 2 s later is better than a first video that does
     import torch  # noqa: F401
 
+    picks = choices()  # it imports what loading imports, and two threads at that would meet half-made modules
     threading.Thread(target=badge, daemon=True).start()
     days, gigabytes = (float(os.environ.get(name) or default) for name, default in KEEP.items())
     queue = Queue(ledger(), carry, immediate=_on_loan(), days=days, gigabytes=gigabytes)
     queue.start()
     cert = os.environ.get("WAN_C2PA_CERT", "")
     desk = Desk(ledger(), queue, check, cert, lambda: next(iter(_news.values()), None))
-    build(known, badge, desk, choices()).launch(
+    build(known, badge, desk, picks).launch(
         theme=theme(), css_paths=[STYLE], js=KEYS, i18n=translations(), footer_links=["api"], show_error=False,
         ssr_mode=False, run_history=False, enable_monitoring=False, max_file_size="50mb",
         mcp_server=_speaks_mcp(),

@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--sampler", choices=SAMPLERS)
         sub.add_argument("--tier", choices=TIERS, help="fast leaves out steps that would change little")
         sub.add_argument("--seed", type=int, metavar="N")
+        sub.add_argument("--compile", action="store_true", help="compile first: worth it for a large model")
         kept = "keeps embedded prompts and heard voices"
         sub.add_argument("--cache", type=Path, metavar="DIR", default=os.environ.get("WAN_CACHE") or CACHE, help=kept)
         sub.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")
@@ -94,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     if options["mode"] == "verify":
         return tell(options["file"])
     out, model, cache, loras = (options.pop(name) for name in ("out", "model", "cache", "lora"))
+    compiled = options.pop("compile", False)
     options.pop("mode")
     options |= {k: tuple(options[k]) for k in ("focal_point", "reference_images") if k in options}
     try:
@@ -105,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
         check_output(out)
         request, done = Request(**options), None
         signing = configured(os.environ)
-        for event in produce(load(model, cache=cache, loras=loras), request, out, signing=signing):
+        pipe = load(model, cache=cache, loras=loras, compiled=compiled)
+        for event in produce(pipe, request, out, signing=signing):
             if isinstance(event, Progress):
                 bar(event, out)
             elif isinstance(event, Done):
