@@ -249,8 +249,6 @@ def _own_vae() -> Any:
 
 def clip(dtype: torch.dtype) -> Case:
     """From a prompt to an mp4."""
-    from diffusers.utils import export_to_video
-
     mine, kept = load(BUILT_IN, dtype=dtype), tempfile.TemporaryDirectory()  # which goes when the case does
     folder = Path(kept.name)
     recipe = mine.spec.recipe
@@ -268,9 +266,21 @@ def clip(dtype: torch.dtype) -> Case:
             num_inference_steps=recipe.steps, guidance_scale=recipe.guidance,
             generator=torch.Generator().manual_seed(1),
         ).frames[0]  # fmt: skip
-        export_to_video(list(frames), str(folder / "theirs.mp4"), fps=recipe.fps)
+        _export(frames, folder / "theirs.mp4", recipe.fps)
 
     return Case({"ours": ours, "diffusers": peer}, "diffusers", kept=kept)
+
+
+def _export(frames: np.ndarray, path: Path, fps: int) -> None:
+    """As diffusers' ``export_to_video`` does it through imageio, which need not be here. frames: in 0..1."""
+    import imageio_ffmpeg
+
+    height, width = frames.shape[1:3]
+    writer: Any = imageio_ffmpeg.write_frames(str(path), (width, height), fps=fps, quality=5)
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame * 255, dtype=np.uint8).tobytes())
+    writer.close()
 
 
 def image(dtype: torch.dtype) -> Case:

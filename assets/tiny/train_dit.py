@@ -42,10 +42,10 @@ SHIFT = 6.0  # training leans to high noise, where shape and place are decided; 
 BATCH = 32
 #: Clips that start anywhere are only seen with their first frame given: without it, not knowing where
 #: the object starts would blur it.
-NARROW_IMAGES, WIDE_EMPHASIS = 0.2, 0.8
+NARROW_IMAGES, WIDE_EMPHASIS = 0.1, 0.6
 EMPHASIS = {
     "star": 2.0, "ring": 1.4, "square": 1.6, "triangle": 1.2, "spin": 4.0, "circle": 1.5, "left": 1.3, "bounce": 1.2,
-    "big": 1.5, "small": 1.3,
+    "big": 1.5,
 }  # fmt: skip
 PEAK_MUON, PEAK_ADAM = 3e-3, 1.5e-3  # learning rates
 PLACED_AFTER, PLACE_WEIGHT = (1, 2), 0.15  # blocks after which tokens are asked where they are
