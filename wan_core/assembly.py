@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from wan_core.weights.hub import Watch, find, split
 from wan_core.weights.lora import listed
 from wan_core.weights.places import Places, find_parts
 from wan_core.weights.storage import shapes
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -83,6 +86,8 @@ def load(
         device=where,
         storage=types.told,
     )
+    if compiled and types.told:
+        log.warning("weights kept as %s are cast as they are used, and not compiled", types.told)
     pipe = Pipeline(parts, lent, Compiled(experts) if compiled and not types.told else None)
     pipe.use(listed(loras))
     return pipe

@@ -1,4 +1,4 @@
-"""The transformer's blocks compiled, one graph for all of them and for every shape; plain ones where that fails.
+"""The transformer's blocks compiled, one graph for all of them a shape; plain ones where that fails.
 
 Only blocks are compiled: what lies around them is small, and a step cache, placement and progress stay outside
 the graphs. Weights are not folded into the code, so LoRAs and offloading work on compiled blocks.
@@ -10,8 +10,6 @@ import logging
 from collections.abc import Callable, Sequence
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InductorError
 
 from wan_core.model.dit import WanBlock, WanDiT
 
@@ -33,12 +31,12 @@ class Compiled:
         self.failed = ""
         self._seen: set[object] = set()
         self._blocks = [m for expert in experts for m in expert.modules() if isinstance(m, WanBlock)]
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
         for block in self._blocks:
             block.compile(fullgraph=True, backend=backend)
 
     def fresh(self, shape: object) -> bool:
         """Whether a shape comes for the first time and must be prepared for."""
+        torch._dynamo.config.recompile_limit = SHAPES  # a thread's own setting, so in the thread that works
         return not self.failed and shape not in self._seen
 
     def prepare(self, shape: object, step: Callable[[], object]) -> None:
@@ -51,7 +49,9 @@ class Compiled:
         try:
             with torch.no_grad():  # as the steps that count are taken: the mode is part of what is compiled for
                 step()
-        except (TorchDynamoException, InductorError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
             self.failed = type(error).__name__
             log.warning("blocks cannot be compiled here and run as they are: %s", error)
             for block in self._blocks:

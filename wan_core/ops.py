@@ -1,12 +1,14 @@
 """The only door to ``kernels``: the operations of the trunk, and which form of each runs.
 
-On a CUDA device with triton the forms of ``kernels.fused`` run, on a CPU those of ``kernels.cpu``; where gradients
-are wanted, a compiler fuses, or the device is another, those of ``kernels.reference``. :func:`prefer` asks for one.
+On a CUDA device where a Triton kernel was seen to run (:func:`ready`) the forms of ``kernels.fused`` run, on a CPU
+those of ``kernels.cpu``, unless a compiler fuses there; elsewhere, and where gradients are wanted, those of
+``kernels.reference``. :func:`prefer` asks for one.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -18,8 +20,9 @@ from torch import Tensor
 from kernels import cpu, reference
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-_FORMS = {"cuda": "fused", "cpu": "cpu"}
+log = logging.getLogger(__name__)
 _preferred: list[str] = []
+_runs: dict[int, bool] = {}  # by CUDA device: whether a Triton kernel was seen to run there
 
 
 @contextmanager
@@ -29,14 +32,34 @@ def prefer(form: Literal["reference", "cpu", "fused"]) -> Iterator[None]:
     try:
         yield
     finally:
-        _preferred.remove(form)
+        _preferred.pop()
 
 
-def _form(x: Tensor) -> Any:
-    """The module whose operations take this tensor."""
-    form = _preferred[-1] if _preferred else _FORMS.get(x.device.type, "reference")
-    if torch.is_grad_enabled() and x.requires_grad:
+def ready(device: torch.device) -> None:
+    """Find out, once, whether Triton's kernels run on a device; they need a C compiler and no old GPU."""
+    if device.type != "cuda" or device.index in _runs or not HAS_TRITON or torch.compiler.is_compiling():
+        return
+    _runs[device.index] = False
+    if device.index != torch.cuda.current_device():  # where Triton would launch them
+        return
+    from kernels import fused
+
+    try:
+        x = torch.zeros(1, 1, 64, device=device)
+        fused.modulate(x, x, x, (1,), 1e-6)
+        torch.cuda.synchronize(device)
+    except Exception as error:
+        log.warning("Triton kernels do not run here, the plain forms do: %s", error)
+    else:
+        _runs[device.index] = True
+
+
+def _form(x: Tensor, *others: Tensor | None) -> Any:
+    """The module whose operations take this tensor and those that go in with it."""
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *others)):
         return reference
+    form = "fused" if x.is_cuda and _runs.get(x.device.index) else x.device.type
+    form = _preferred[-1] if _preferred else form
     if form == "fused" and HAS_TRITON:
         from kernels import fused  # imports triton, which nothing else needs
 
@@ -45,25 +68,25 @@ def _form(x: Tensor) -> Any:
 
 
 def lean(device: torch.device) -> bool:
-    """Whether the forms that run on a device do without float32 copies of whole tensors."""
-    return device.type == "cpu" or (device.type == "cuda" and HAS_TRITON)
+    """Whether the forms that run on a device do nearly without float32 copies of whole tensors."""
+    return device.type == "cpu" or (device.type == "cuda" and any(_runs.values()))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], eps: float) -> Tensor:
     """See :func:`kernels.reference.modulate`."""
-    return _form(x).modulate(x, shift, scale, lengths, eps)
+    return _form(x, shift, scale).modulate(x, shift, scale, lengths, eps)
 
 
 def gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: tuple[int, ...]) -> Tensor:
     """See :func:`kernels.reference.gate_residual`."""
-    return _form(x).gate_residual(x, branch, gate, lengths)
+    return _form(x, branch, gate).gate_residual(x, branch, gate, lengths)
 
 
 def residual_modulate(
     x: Tensor, branch: Tensor, gate: Tensor | None, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], eps: float
 ) -> tuple[Tensor, Tensor]:
     """See :func:`kernels.reference.residual_modulate`."""
-    return _form(x).residual_modulate(x, branch, gate, shift, scale, lengths, eps)
+    return _form(x, branch, gate, shift, scale).residual_modulate(x, branch, gate, shift, scale, lengths, eps)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -75,7 +98,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 def norm_rope(x: Tensor, weight: Tensor, eps: float, heads: int, rope: tuple[Tensor, Tensor] | None) -> Tensor:
     """See :func:`kernels.reference.norm_rope`."""
-    return _form(x).norm_rope(x, weight, eps, heads, rope)
+    return _form(x, weight).norm_rope(x, weight, eps, heads, rope)
 
 
 #: Scores per head up to which training on a CPU takes the plain form: flash attention's backward

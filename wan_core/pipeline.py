@@ -352,12 +352,14 @@ class Pipeline:
         video = slice(told.ahead, told.ahead + shot.frames)
         flow, guide = self._solver(settled, shot), shot.guide
         guide = guide or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2))
-        if self._compiled is not None and self._compiled.fresh(shape := told.shape(state, text_step)):
-            yield Progress("compile", 0, 1, shot.clip, shot.clips)
-            ends = {float(t): t for t in flow.timesteps[[0, -1]]}.values()  # each expert's, where there are two
-            self._compiled.prepare(
-                shape, lambda: [guided(velocity, state, t, pick(float(t), self.spec.boundary), guide) for t in ends]
-            )
+        if self._compiled is not None:
+            # each expert's, where there are two
+            ends = [(t, pick(float(t), self.spec.boundary)) for t in flow.timesteps[[0, -1]]]
+            branches = tuple(frozenset(guide.weights(float(t), expert)) for t, expert in ends)
+            shape = (told.shape(state, text_step), branches, experts[0].slicing)
+            if self._compiled.fresh(shape):
+                yield Progress("compile", 0, 1, shot.clip, shot.clips)
+                self._compiled.prepare(shape, lambda: [guided(velocity, state, t, e, guide) for t, e in ends])
         steps = denoise(
             velocity,
             state,

@@ -59,8 +59,9 @@ def choose(device: torch.device, parameters: int, asked: torch.dtype | None = No
             are kept in; None leaves the choice to the device.
 
     Returns:
-        The types. A large model that must compute in float32 stays in bfloat16, cast layer by layer: twice
-        its memory would be lost otherwise, and the cast costs little beside the layer's product.
+        The types. A large transformer that must compute in float32 stays in bfloat16, cast layer by layer: twice
+        its memory would be lost otherwise, and the cast costs little beside the layer's product. Its text
+        encoder, which runs once a prompt, computes in bfloat16 however slowly.
     """
     if asked is not None and asked not in FP8:
         return Precision(asked, asked, asked)

@@ -19,7 +19,7 @@ def launcher(kernel: Any) -> Any:
 
 def layout(channels: int) -> dict[str, int]:
     """The block that holds a row of so many channels, and how many warps share it."""
-    block = triton.next_power_of_2(channels)
+    block = triton.next_power_of_2(int(channels))
     return {"BLOCK": block, "num_warps": min(16, max(1, block // 512))}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ def test_a_shape_is_compiled_once(tmp_path: Path) -> None:
             fast.latents(request)
         counts.append(backend.graphs)
     assert 0 < counts[0] == counts[1]
+
+
+def test_more_graphs_than_torch_keeps_by_itself_in_a_thread_of_their_own(tmp_path: Path) -> None:
+    """Where a model is loaded is not where it works, and torch's settings are a thread's own."""
+    with ThreadPoolExecutor(1) as loads, ThreadPoolExecutor(1) as works:
+        backend = Counted()
+        _, fast = loads.submit(pair, checkpoints.checkpoint("ti2v"), tmp_path, backend).result()
+        kinds = [{"guidance_scale": g, "num_frames": f, **p} for g in (1.0, 4.0) for f in (1, 5, 9) for p in
+                 ({}, {"image": checkpoints.picture(1)}, {"prompt": "ball " * 80})]  # fmt: skip
+        for kind in kinds:
+            works.submit(fast.latents, asked(**kind)).result()
+    assert backend.graphs > 8
+    assert not fast._compiled.failed
 
 
 def test_compiling_is_told_the_first_time(tmp_path: Path) -> None:

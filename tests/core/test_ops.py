@@ -107,3 +107,15 @@ def test_norm_rope_keeps_length_and_turns_pairs() -> None:
     expected = torch.view_as_real(pairs * torch.polar(torch.ones(5, 1, 4), angle[:, None])).flatten(-2)
     assert (turned - expected).abs().max() <= 1e-6
     assert torch.allclose(turned.norm(), plain.norm())
+
+
+@pytest.mark.parametrize("wanted", ["branch", "gate", "scale", "weight"])
+def test_gradients_reach_whatever_wants_them(wanted: str) -> None:
+    """A LoRA's branch, a table or a gain alone, with a stream that wants none."""
+    x, branch, weight = torch.randn(1, 5, 8), torch.randn(1, 5, 8), torch.ones(8)
+    gate, shift, scale = torch.randn(3, 1, 2, 8).unbind(0)
+    leaf = {"branch": branch, "gate": gate, "scale": scale, "weight": weight}[wanted].requires_grad_()
+    stream, normed = ops.residual_modulate(x, branch, gate, shift, scale, (2, 3), 1e-6)
+    (stream.sum() + normed.square().sum() + ops.norm_rope(x, weight, 1e-6, 2, None).sum()).backward()
+    assert leaf.grad is not None
+    assert leaf.grad.abs().max() > 0

@@ -15,7 +15,7 @@ from torch import Tensor
 from kernels import reference
 from wan_core.model import rope as rope_tables
 
-FORMS = {"cpu": "kernels.cpu", "fused": "kernels.fused"}
+FORMS = {"cpu": "kernels.cpu", "cpu in pieces": "kernels.cpu", "fused": "kernels.fused"}
 
 WHERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 #: batch, segments' tokens, channels: one and many, powers of two and not
@@ -28,9 +28,11 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tens
 
 
 @pytest.fixture(params=FORMS)
-def fast(request: pytest.FixtureRequest) -> Any:
+def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The operations of one form."""
-    if request.param == "cpu":
+    if request.param == "cpu in pieces":
+        monkeypatch.setattr("kernels.cpu.pieces.CACHE", 1024)  # a few tokens each, as real models have them
+    if request.param != "fused":
         if WHERE.type != "cpu":
             pytest.skip("a form for CPUs")
     else:

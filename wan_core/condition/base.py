@@ -58,10 +58,10 @@ class Conditioning:
             latents: (1, C, T, h, w).
             text_step: see :func:`wan_core.model.text.pad`.
         """
-        longest = max(0 if rows is None else rows.shape[1] for rows in (self.text, self.negative))
+        prompts = tuple(0 if rows is None else rows.shape[1] // text_step for rows in (self.text, self.negative))
         told = tuple(tuple(tensor.shape) for tensor in self.heard.values())
         kinds = (self.first is None, self.image is None, self.negative is None)
-        return tuple(latents.shape), longest // text_step, told, kinds
+        return tuple(latents.shape), prompts, told, kinds
 
     def model_input(self, latents: Tensor, branch: Branch) -> Tensor:
         """What goes into the transformer. latents: (1, C, T, h, w)."""

@@ -260,6 +260,7 @@ class WanDiT(ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, 
         Returns:
             What :meth:`trunk` and :meth:`head` need.
         """
+        ops.ready(latents.device)
         patches = self.patch_embedding(latents)  # (B, C, t, h, w)
         t, h, w = patches.shape[2:]
         grid = (t, h, w)
