@@ -67,7 +67,7 @@ def load(
     root = find(name, watch=watch)
     places = find_parts(root)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    types = choose(where, sum(math.prod(shape) for shape in shapes(places.experts[0]).values()), dtype)
+    types = choose(where, _size(places), dtype)
     experts = _experts(places, types)
     config = dict(experts[0].config)
     kind = keymap.kind_of(set(experts[0].state_dict()))
@@ -86,11 +86,22 @@ def load(
         device=where,
         storage=types.told,
     )
-    if compiled and types.told:
-        log.warning("weights kept as %s are cast as they are used, and not compiled", types.told)
-    pipe = Pipeline(parts, lent, Compiled(experts) if compiled and not types.told else None)
+    pipe = Pipeline(parts, lent, _compiled(experts, types) if compiled else None)
     pipe.use(listed(loras))
     return pipe
+
+
+def _size(places: Places) -> int:
+    """Parameters of a transformer, by its files' headers."""
+    return sum(math.prod(shape) for shape in shapes(places.experts[0]).values())
+
+
+def _compiled(experts: list[WanDiT], types: Precision) -> Compiled | None:
+    """Compiled blocks; None, and a line in the log, where they cannot be."""
+    if types.told:
+        log.warning("weights kept as %s are cast as they are used, and not compiled", types.told)
+        return None
+    return Compiled(experts)
 
 
 def _experts(places: Places, types: Precision) -> list[WanDiT]:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kernels.cpu.modulate import modulate
-from kernels.cpu.pieces import pieces, segments
+from kernels.cpu.pieces import pieces
+from kernels.segments import segments
 
 
 def gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: tuple[int, ...]) -> Tensor:
@@ -14,7 +15,8 @@ def gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: tuple[int, .
     if lengths == (x.shape[1],) and len(pieces(x)) == 1:
         return torch.addcmul(x.float(), branch.float(), gate).to(x.dtype)
     out = torch.empty_like(x)
-    for u, some in segments(lengths):
+    for u, first, count in segments(lengths):
+        some = slice(first, first + count)
         row, stream, more, to = gate[:, u, None], x[:, some], branch[:, some], out[:, some]
         if x.dtype == branch.dtype == torch.float32:
             torch.addcmul(stream, more, row, out=to)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.cpu.pieces import segments
+from kernels.segments import segments
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], eps: float) -> Tensor:
@@ -17,6 +17,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: tuple[int, ...], 
         return F.layer_norm(x, (channels,), gain[0, 0], bias[0, 0], eps)
     out = torch.empty_like(x)
     for b in range(batch):
-        for u, some in segments(lengths):
+        for u, first, count in segments(lengths):
+            some = slice(first, first + count)
             out[b, some] = F.layer_norm(x[b, some], (channels,), gain[b, u], bias[b, u], eps)
     return out

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import accumulate
-
 import torch
 from torch import Tensor
 
@@ -16,9 +13,3 @@ def pieces(x: Tensor) -> list[slice]:
     batch, tokens, channels = x.shape
     some = max(1, CACHE * torch.get_num_threads() // (4 * batch * channels))
     return [slice(start, min(start + some, tokens)) for start in range(0, tokens, some)]
-
-
-def segments(lengths: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
-    """Number and tokens of every segment that is not empty."""
-    starts = accumulate(lengths, initial=0)
-    return ((u, slice(start, start + n)) for u, (start, n) in enumerate(zip(starts, lengths, strict=False)) if n)

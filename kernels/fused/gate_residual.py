@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.fused.rows import launcher, layout, segments, table_row
+from kernels.fused.rows import launcher, layout, modulated, table_row
+from kernels.segments import segments
 
 
 @triton.jit
@@ -28,11 +29,8 @@ def _kernel(
     tl.store(out + start + column, stream, inside)
     if NORMED:
         value = stream.to(tl.float32)  # what the stream is rounded to is what the plain form norms
-        value = tl.where(inside, value - tl.sum(value) / channels, 0.0)
-        value /= tl.sqrt(tl.sum(value * value) / channels + eps)
-        wide = 1 + tl.load(scale + batch * scale_step + column, inside, 0.0).to(tl.float32)
-        away = tl.load(shift + batch * shift_step + column, inside, 0.0).to(tl.float32)
-        tl.store(normed + start + column, value * wide + away, inside)
+        value = modulated(value, shift + batch * shift_step, scale + batch * scale_step, column, inside, channels, eps)
+        tl.store(normed + start + column, value, inside)
 
 
 @torch.library.triton_op("wan::gate_residual", mutates_args=())

@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.fused.rows import launcher, layout, segments, table_row
+from kernels.fused.rows import launcher, layout, modulated, table_row
+from kernels.segments import segments
 
 
 @triton.jit
@@ -20,11 +21,8 @@ def _kernel(
     column = tl.arange(0, BLOCK)
     inside = column < channels
     value = tl.load(x + start + column, inside, 0.0).to(tl.float32)
-    value = tl.where(inside, value - tl.sum(value) / channels, 0.0)
-    value /= tl.sqrt(tl.sum(value * value) / channels + eps)
-    wide = 1 + tl.load(scale + batch * scale_step + column, inside, 0.0).to(tl.float32)
-    away = tl.load(shift + batch * shift_step + column, inside, 0.0).to(tl.float32)
-    tl.store(out + start + column, value * wide + away, inside)
+    value = modulated(value, shift + batch * shift_step, scale + batch * scale_step, column, inside, channels, eps)
+    tl.store(out + start + column, value, inside)
 
 
 @torch.library.triton_op("wan::modulate", mutates_args=())

@@ -33,9 +33,7 @@ def _kernel(
 
 
 @torch.library.triton_op("wan::norm_rope", mutates_args=())
-def _norm_rope(
-    x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor | None, sin: Tensor | None
-) -> Tensor:  # fmt: skip
+def _norm_rope(x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor | None, sin: Tensor | None) -> Tensor:
     x = x.contiguous()
     batch, tokens, channels = x.shape
     out = torch.empty((batch, tokens, heads, channels // heads), dtype=x.dtype, device=x.device)

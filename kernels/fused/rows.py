@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any
 
 import triton
+import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 from triton.runtime.jit import JITFunction
@@ -23,10 +22,13 @@ def layout(channels: int) -> dict[str, int]:
     return {"BLOCK": block, "num_warps": min(16, max(1, block // 512))}
 
 
-def segments(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Number, first token and token count of every segment that is not empty."""
-    starts = accumulate(lengths, initial=0)
-    return ((u, start, count) for u, (start, count) in enumerate(zip(starts, lengths, strict=False)) if count)
+@triton.jit
+def modulated(value, shift, scale, column, inside, channels, eps):
+    """A row normed, scaled and shifted, in float32; shift and scale point at its row of the table."""
+    value = tl.where(inside, value - tl.sum(value) / channels, 0.0)
+    value /= tl.sqrt(tl.sum(value * value) / channels + eps)
+    wide = 1 + tl.load(scale + column, inside, 0.0).to(tl.float32)
+    return value * wide + tl.load(shift + column, inside, 0.0).to(tl.float32)
 
 
 def table_row(table: Tensor, u: int, batch: int) -> tuple[Tensor, int]:
