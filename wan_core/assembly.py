@@ -77,7 +77,7 @@ def load(
     parts = Parts(
         spec=own_recipe(spec, root),
         experts=experts,
-        codec=Codec(files.vae(places.vae), types.compute, channels_last=types.compute == torch.bfloat16),
+        codec=Codec(files.vae(places.vae), types.compute),
         tokenizer=files.component(places.tokenizer, AutoTokenizer, None),
         text_encoder=files.text_encoder(places.text_encoder, types.text),
         vision=_vision(places, types.compute),

@@ -1,4 +1,4 @@
-"""The only door to ``kernels``: the operations of the trunk, and which form of each runs.
+"""The only door to ``kernels``: the operations of trunk and VAE, and which form of each runs.
 
 On a CUDA device where a Triton kernel was seen to run (:func:`ready`) the forms of ``kernels.fused`` run, on a CPU
 those of ``kernels.cpu``, unless a compiler fuses there; elsewhere, and where gradients are wanted, those of
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -99,6 +99,30 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 def norm_rope(x: Tensor, weight: Tensor, eps: float, heads: int, rope: tuple[Tensor, Tensor] | None) -> Tensor:
     """See :func:`kernels.reference.norm_rope`."""
     return _form(x, weight).norm_rope(x, weight, eps, heads, rope)
+
+
+def norm_silu(x: Tensor, weight: Tensor, before: Tensor | None = None) -> Tensor:
+    """See :func:`kernels.reference.norm_silu`."""
+    return _form(x, weight).norm_silu(x, weight, before)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    """A convolution whose channels come last, in and out.
+
+    Args:
+        x: (N, H, W, C) or (N, T, H, W, C).
+        weight: as torch has it: outputs, inputs, then the kernel.
+        bias: one per output.
+        stride: one number per axis of the kernel.
+        padding: likewise; zeros on both sides.
+    """
+    first = x.movedim(-1, 1)
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available():
+        # torch's own choice for few float32 positions is a plain product of copies, two to three times slower
+        ones = [1] * len(stride)
+        return torch.mkldnn_convolution(first, weight, bias, padding, stride, ones, 1).movedim(1, -1)
+    plain = F.conv2d if len(stride) == 2 else F.conv3d
+    return plain(first, weight, bias, tuple(stride), tuple(padding)).movedim(1, -1)
 
 
 #: Scores per head up to which training on a CPU takes the plain form: flash attention's backward

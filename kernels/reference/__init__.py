@@ -7,5 +7,6 @@ from kernels.reference.attention import attention, sliced_attention
 from kernels.reference.gate_residual import gate_residual, residual_modulate
 from kernels.reference.modulate import modulate
 from kernels.reference.norm_rope import norm_rope
+from kernels.reference.norm_silu import norm_silu
 
-__all__ = ["attention", "gate_residual", "modulate", "norm_rope", "residual_modulate", "sliced_attention"]
+__all__ = ["attention", "gate_residual", "modulate", "norm_rope", "norm_silu", "residual_modulate", "sliced_attention"]

@@ -11,21 +11,24 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from tests.core.tiny import vae
-from wan_core import BUILT_IN
+from wan_core import BUILT_IN, ops
+from wan_core.model import vae as network
 from wan_core.model.codec import Codec
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = pytest.mark.parametrize("kind", ["2.1", "2.2"])
+GROUP = pytest.mark.parametrize("group", [1, 30, 1000])  # latent positions: one, two and all latent frames at once
 
 
 def latents(codec: Codec, frames: int = 4) -> torch.Tensor:
     return torch.randn(1, codec.vae.config.z_dim, frames, 3, 5, generator=torch.Generator().manual_seed(0))
 
 
+@GROUP
 @KIND
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_streamed_equals_whole(kind: str, channels_last: bool) -> None:
-    codec = Codec(vae(kind), torch.float32, channels_last)
+def test_streamed_equals_whole(kind: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wan_core.model.codec.GROUP", group)
+    codec = Codec(vae(kind), torch.float32)
     z = latents(codec)
     streamed = list(codec.stream(z))
     assert [s.shape[2] for s in streamed] == [1, 4, 4, 4]
@@ -35,18 +38,43 @@ def test_streamed_equals_whole(kind: str, channels_last: bool) -> None:
     assert (torch.cat(streamed, 2) - whole).abs().max() <= 1e-5
 
 
+@GROUP
 @KIND
-def test_encoding_is_the_normalised_mode(kind: str) -> None:
-    codec = Codec(vae(kind), torch.float32, channels_last=True)
-    clip = torch.rand(1, 3, 9, 32, 64) * 2 - 1
+def test_encoding_is_the_normalised_mode(kind: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wan_core.model.codec.GROUP", group)
+    codec = Codec(vae(kind), torch.float32)
+    clip = torch.rand(1, 3, 17, 48, 80) * 2 - 1
     with torch.no_grad():
         mode = vae(kind).encode(clip).latent_dist.mode()
     assert ((mode - codec.mean) / codec.std - codec.encode(clip)).abs().max() <= 1e-5
 
 
+@torch.no_grad()
+@KIND
+def test_a_group_is_one_graph(kind: str) -> None:
+    """The past goes in and comes out, so that a compiler finds no break."""
+    one, z = vae(kind), latents(Codec(vae(kind), torch.float32), 3)
+    step = torch.compile(network.decode, fullgraph=True, backend="eager")
+    first, past = step(one, z[:, :, :1])
+    second, _ = step(one, z[:, :, 1:], past)
+    whole = one.decode(z).sample
+    assert (torch.cat([first, second], 2).clamp(-1, 1) - whole).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_convolutions_with_channels_last(axes: int) -> None:
+    """Few positions, which torch computes otherwise, and strides."""
+    x, weight = torch.randn(2, 6, *[5, 7, 9][:axes]), torch.randn(4, 6, *[3, 3, 2][:axes])
+    stride, padding = [1, 2, 2][:axes], [0, 1, 1][:axes]
+    plain = (torch.nn.functional.conv2d, torch.nn.functional.conv3d)[axes - 2]
+    expected = plain(x, weight, torch.ones(4), stride, padding)
+    found = ops.convolve(x.movedim(1, -1), weight, torch.ones(4), stride, padding)
+    assert (found.movedim(-1, 1) - expected).abs().max() <= 1e-5
+
+
 def test_preview_shows_the_colours_of_a_trained_vae() -> None:
     """The linear map reads colours back from the built-in VAE's own latents."""
-    codec = Codec(AutoencoderKLWan.from_pretrained(BUILT_IN / "vae"), torch.float32, channels_last=False)
+    codec = Codec(AutoencoderKLWan.from_pretrained(BUILT_IN / "vae"), torch.float32)
     field = torch.rand(1, 3, 1, 2, 2, generator=torch.Generator().manual_seed(4)) * 2 - 1
     still = field.repeat_interleave(4 * codec.spatial, 3).repeat_interleave(4 * codec.spatial, 4)
     shown = codec.preview(codec.encode(still)).float() / 127.5 - 1
@@ -61,7 +89,7 @@ import resource, sys, torch
 from tests.core.tiny import vae
 from wan_core.model.codec import Codec
 torch.set_num_threads(1)
-codec = Codec(vae("2.2"), torch.float32, channels_last=True)
+codec = Codec(vae("2.2"), torch.float32)
 def run(frames):
     for chunk in codec.stream(torch.zeros(1, 48, frames, 12, 12)):
         chunk = None

@@ -124,6 +124,23 @@ def test_norm_rope(
     check(fast, "norm_rope", exact, x, weight, 1e-6, heads, rope)
 
 
+@pytest.mark.parametrize("past", [0, 2])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("batch", "frames", "side", "channels"), [(1, 1, 3, 12), (2, 4, 5, 64), (1, 2, 3, 384)])
+def test_norm_silu(fast: Any, batch: int, frames: int, side: int, channels: int, dtype: torch.dtype, past: int) -> None:
+    x = 2 * draw(batch, frames, side, side + 1, channels, dtype=dtype)
+    x[:, 0, 0, 0] = 0  # a row without a length
+    weight = (1 + 0.1 * draw(channels, seed=4)).to(dtype)
+    before = draw(batch, past, side, side + 1, channels, dtype=dtype, seed=5) if past else None
+
+    def exact(x: Tensor, weight: Tensor, before: Tensor | None) -> Tensor:
+        length = x.square().sum(-1, keepdim=True).sqrt().clamp(min=1e-12)
+        out = torch.nn.functional.silu(x / length * x.shape[-1] ** 0.5 * weight)
+        return out if before is None else torch.cat([before, out], 1)
+
+    check(fast, "norm_silu", exact, x, weight, before)
+
+
 def test_tables_that_a_batch_shares_and_inputs_that_are_not_contiguous(fast: Any) -> None:
     x, branch = (draw(20, 3, 64, seed=i).transpose(0, 1) for i in (1, 2))  # (3, 20, 64)
     gate, shift, scale = tables(1, 2, 64)

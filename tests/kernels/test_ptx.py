@@ -19,12 +19,13 @@ HALF, WIDE = ("x", "branch", "out", "normed", "weight"), ("shift", "scale", "gat
 CONSTANTS = {
     "modulate": [{}], "norm_rope": [{"TURN": True}, {"TURN": False}],
     "gate_residual": [{"GATED": g, "NORMED": n} for g, n in ((True, False), (True, True), (False, True))],
+    "norm_silu": [{}],
 }
 for name, several in CONSTANTS.items():
     kernel = importlib.import_module(f"kernels.fused.{name}")._kernel
     for constants in several:
         constants = constants | {"BLOCK": 2048}
-        types = {a: "*bf16" for a in HALF} | {a: "*fp32" for a in WIDE} | {"eps": "fp32"}
+        types = {a: "*bf16" for a in HALF} | {a: "*fp32" for a in WIDE} | {"eps": "fp32", "floor": "fp32"}
         types |= dict.fromkeys(constants, "constexpr")
         signature = {a: types.get(a, "i32") for a in kernel.arg_names}
         for generation in (80, 90):
@@ -41,4 +42,4 @@ def test_kernels_compile_without_a_gpu() -> None:
         [sys.executable, "-c", CODE], env=env, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.split()) == 2 * 2 * 6
+    assert len(done.stdout.split()) == 2 * 2 * 7

@@ -1,18 +1,21 @@
 """Pixels to latents and back: AutoencoderKLWan behind a streaming decoder.
 
 The VAE is causal in time, so a clip decodes latent frame by latent frame: one pixel frame first,
-then one group per latent. Only the present group and the network's own two-frame caches exist at
-any time, however long the clip is.
+then one group per latent. Only the present group and two frames of every layer's past exist at any
+time, however long the clip is. Of small pictures several latent frames make a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor, nn
+
+from wan_core.model import vae as network
+
+GROUP = 2**8  # latent positions that are coded at once, unless one latent frame has more
 
 
 class Codec:
@@ -23,18 +26,15 @@ class Codec:
     Args:
         vae: of the 2.1 or 2.2 kind.
         decode_dtype: what the decoder computes in.
-        channels_last: lay convolutions out channels-last; faster on CPUs and tensor cores in bf16.
     """
 
-    def __init__(self, vae: AutoencoderKLWan, decode_dtype: torch.dtype, channels_last: bool) -> None:
+    def __init__(self, vae: AutoencoderKLWan, decode_dtype: torch.dtype) -> None:
         self.vae = vae.eval().requires_grad_(False)
-        self.channels_last = channels_last
         vae.encoder.float()
         vae.quant_conv.float()
         vae.decoder.to(decode_dtype)
         vae.post_quant_conv.to(decode_dtype)
-        if channels_last:
-            _lay_out(vae)
+        _lay_out(vae)
         shape = (1, vae.config["z_dim"], 1, 1, 1)
         self.mean = torch.tensor(vae.config["latents_mean"]).view(shape)
         self.std = torch.tensor(vae.config["latents_std"]).view(shape)
@@ -64,9 +64,12 @@ class Codec:
         Returns:
             (B, C, n+1, h, w) float32: the most likely latents, normalised.
         """
-        device = self.vae.quant_conv.weight.device
-        posterior = self.vae.encode(video.to(device, torch.float32), return_dict=False)[0]
-        return (posterior.mode() - self.mean.to(device)) / self.std.to(device)
+        device, past, told = self.vae.quant_conv.weight.device, None, []
+        for first, count in _groups(1 + video.shape[2] // self.temporal, video.shape[-2:], self.spatial):
+            some = video[:, :, max(0, self.temporal * (first - 1) + 1) : self.temporal * (first + count - 1) + 1]
+            rows, past = network.encode(self.vae, some.to(device, torch.float32), past)
+            told.append(rows.chunk(2, 1)[0])
+        return (torch.cat(told, 2) - self.mean.to(device)) / self.std.to(device)
 
     @torch.no_grad()
     def stream(self, latents: Tensor) -> Iterator[Tensor]:
@@ -78,17 +81,12 @@ class Codec:
         Yields:
             (B, 3, n, H, W) float32 in [-1, 1]: one frame first, then ``temporal`` frames a time.
         """
-        vae, weight = self.vae, self.vae.post_quant_conv.weight
-        cache: list[Tensor | str | None] = [None] * vae._cached_conv_counts["decoder"]
-        for t in range(latents.shape[2]):
-            z = latents[:, :, t : t + 1].to(weight.device, torch.float32)
-            z = (z * self.std.to(weight.device) + self.mean.to(weight.device)).to(self._decode_dtype)
-            if self.channels_last:
-                z = z.contiguous(memory_format=torch.channels_last_3d)
-            x = vae.decoder(vae.post_quant_conv(z), feat_cache=cache, feat_idx=[0], first_chunk=t == 0)
-            if vae.config["patch_size"] is not None:
-                x = unpatchify(x, patch_size=vae.config["patch_size"])
-            yield x.float().clamp_(-1, 1)
+        device, past = self.vae.post_quant_conv.weight.device, None
+        for first, count in _groups(latents.shape[2], latents.shape[-2:], 1):
+            z = latents[:, :, first : first + count].to(device, torch.float32)
+            z = (z * self.std.to(device) + self.mean.to(device)).to(self._decode_dtype)
+            pixels, past = network.decode(self.vae, z, past)
+            yield from pixels.float().clamp_(-1, 1).split(self.temporal, 2)
 
     @torch.no_grad()
     def preview(self, latents: Tensor) -> Tensor:
@@ -122,6 +120,22 @@ class Codec:
         ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
         solution = torch.linalg.solve(gram + ridge, x.T @ y.double()).float()
         return solution[:-1], solution[-1]
+
+
+def _groups(frames: int, size: Sequence[int], scale: int) -> Iterator[tuple[int, int]]:
+    """The first latent frame alone, then as many at once as are small together.
+
+    Args:
+        frames: latent frames.
+        size: height and width.
+        scale: of those per latent.
+
+    Yields:
+        The number of a group's first latent frame, and how many it has.
+    """
+    some = max(1, GROUP * scale**2 // (size[0] * size[1]))
+    yield 0, 1
+    yield from ((first, min(some, frames - first)) for first in range(1, frames, some))
 
 
 def _lay_out(module: nn.Module) -> None:
