@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
-from wan_core.plan import SAMPLERS, TIERS
+from wan_core.plan import GUIDANCE, SAMPLERS, TIERS
 from wan_core.types import Done, Progress
 
 WIDTH = 32
@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--steps", dest="num_inference_steps", type=int, metavar="N")
         sub.add_argument("--guidance", dest="guidance_scale", type=float, metavar="G")
         sub.add_argument("--guidance-2", dest="guidance_scale_2", type=float, metavar="G")
+        sub.add_argument("--guidance-method", choices=GUIDANCE, help="zero_star: CFG-Zero*")
+        sub.add_argument("--guidance-start", type=float, metavar="SHARE", help="of the steps, 0 to 1")
+        sub.add_argument("--guidance-stop", type=float, metavar="SHARE")
         sub.add_argument("--shift", dest="flow_shift", type=float, metavar="S")
         sub.add_argument("--sampler", choices=SAMPLERS)
         sub.add_argument("--tier", choices=TIERS, help="fast leaves out steps that would change little")

@@ -38,10 +38,9 @@ from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
 from wan_core.ops import lean
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
-from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
-from wan_core.sample.experts import pick
-from wan_core.sample.guide import ClassifierFree, guided
-from wan_core.sample.loop import denoise
+from wan_core.plan import TEXT_TOKENS, Plan, fitting, guided_steps, price, settle
+from wan_core.sample.guide import formula, guided
+from wan_core.sample.loop import denoise, kinds_of_step
 from wan_core.sample.schedule import noise, solver
 from wan_core.sample.skip import StepCache
 from wan_core.shots import S2V_CLIP, humo_shot, phantom_shot, speech_shots, vace_shot
@@ -350,11 +349,10 @@ class Pipeline:
         device = self.device
         state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(device)
         video = slice(told.ahead, told.ahead + shot.frames)
-        flow, guide = self._solver(settled, shot), shot.guide
-        guide = guide or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2))
+        flow = self._solver(settled, shot)
+        guide = formula(settled, shot.guide, [float(t) for t in flow.timesteps], guided_steps(settled))
         if self._compiled is not None:
-            # each expert's, where there are two
-            ends = [(t, pick(float(t), self.spec.boundary)) for t in flow.timesteps[[0, -1]]]
+            ends = kinds_of_step(flow.timesteps, guide, self.spec.boundary)
             branches = tuple(frozenset(guide.weights(float(t), expert)) for t, expert in ends)
             shape = (told.shape(state, text_step), branches, experts[0].slicing)
             if self._compiled.fresh(shape):

@@ -17,6 +17,8 @@ SEED_LIMIT = 2**53  # what a JSON number holds exactly
 SAMPLERS = ("unipc", "euler", "renoise")
 FITS = ("crop", "pad")
 TIERS = ("exact", "fast")
+GUIDANCE = ("plain", "zero_star")
+OWN_GUIDANCE = ("humo", "phantom")  # kinds of model whose branches are weighed by a formula of their own
 TEXT_TOKENS = 512
 
 
@@ -53,6 +55,7 @@ def settle(
     low = recipe.guidance_low if recipe.guidance_low is not None else guidance
     if request.guidance_scale is not None and recipe.guidance_low is None:
         low = guidance
+    method, start, stop = _guidance(request, spec)
     return Settled(
         prompt=_prompt(request.prompt),
         negative_prompt=_negative(request.negative_prompt, recipe.negative),
@@ -77,8 +80,21 @@ def settle(
         image_fit=_choice("image_fit", request.image_fit, FITS),
         focal_point=_focal(request.focal_point),
         tier=_choice("tier", request.tier, TIERS),
+        guidance_method=method,
+        guidance_start=start,
+        guidance_stop=stop,
         in_front=in_front,
     )
+
+
+def _guidance(request: Request, spec: ModelSpec) -> tuple[str, float, float]:
+    """How guidance is taken, and between which shares of the steps."""
+    method = _choice("guidance_method", request.guidance_method, GUIDANCE)
+    if method != "plain" and spec.kind in OWN_GUIDANCE:
+        rule = f"{spec.name} guides text, pictures and sound apart, in a way of its own"
+        raise RequestError("guidance_method", method, rule, "leave it out")
+    start = _number("guidance_start", request.guidance_start, 0.0, 0.0, 1.0)
+    return method, start, _number("guidance_stop", request.guidance_stop, 1.0, start, 1.0)
 
 
 def _check_mode(request: Request, spec: ModelSpec) -> None:
@@ -306,8 +322,15 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
     branches = 3 if settled.mode == "reference" and "vace_layers" not in config else 2
     if branches == 2 and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
         branches = 1
-    passes = settled.num_inference_steps * branches * stretches
+    bare = settled.num_inference_steps - len(guided_steps(settled))
+    passes = (settled.num_inference_steps * branches - bare * (branches - 1)) * stretches
     return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
+
+
+def guided_steps(settled: Settled) -> range:
+    """The steps that are guided, numbered from 0."""
+    steps = settled.num_inference_steps
+    return range(int(settled.guidance_start * steps), int(settled.guidance_stop * steps))
 
 
 def fitting(

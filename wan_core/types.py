@@ -42,6 +42,9 @@ class Request:
         audio_guidance_scale: how closely lips follow the sound, for models that guide it apart.
         image_guidance_scale: how closely references are kept, likewise.
         conditioning_scale: how closely ``video`` and references are followed; 1 is as trained.
+        guidance_method: "plain", or "zero_star" (CFG-Zero*), which fits the negative branch first.
+        guidance_start: share of the steps after which guidance begins, 0 to 1.
+        guidance_stop: and after which it ends: a step without it takes half the time.
         flow_shift: how far sampling leans to high noise.
         sampler: "unipc", "euler" or "renoise".
         seed: 0 to 2**53 - 1; None draws one.
@@ -70,6 +73,9 @@ class Request:
     audio_guidance_scale: float | None = None
     image_guidance_scale: float | None = None
     conditioning_scale: float | None = None
+    guidance_method: str | None = None
+    guidance_start: float | None = None
+    guidance_stop: float | None = None
     flow_shift: float | None = None
     sampler: str | None = None
     seed: int | None = None
@@ -180,6 +186,9 @@ class Settled:
     image_fit: str
     focal_point: tuple[float, float]
     tier: str = "exact"
+    guidance_method: str = "plain"
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
     in_front: int = 0
 
     @property

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from diffusers.guiders import ClassifierFreeZeroStarGuidance
 from torch import Tensor
 
 from wan_core.condition import Conditioning
-from wan_core.sample.guide import ClassifierFree, HumoFour, HumoThree, guided
+from wan_core.sample.guide import Between, ClassifierFree, HumoFour, HumoThree, ZeroStar, guided
 from wan_core.types import Branch
 from wan_core.velocity import Overlapped, Span, spans
 
@@ -49,6 +50,31 @@ def test_classifier_free() -> None:
     assert calls == 2
     torch.testing.assert_close(out, p(0, 1, 1) + 4.5 * (p(1, 1, 1) - p(0, 1, 1)))
     assert run(ClassifierFree((1.0, 1.0)))[1] == 1
+
+
+def test_cfg_zero_star_is_diffusers_own() -> None:
+    theirs = ClassifierFreeZeroStarGuidance(4.5)
+    theirs.set_state(step=1, num_inference_steps=10, timestep=torch.tensor(900))
+    expected = theirs.forward(p(1, 1, 1), p(0, 1, 1)).pred
+    guide = ZeroStar((4.5, 1.0), first=1000.0)
+    torch.testing.assert_close(run(guide, 900.0)[0], expected)
+    still, calls = run(guide, 1000.0)
+    assert calls == 0
+    assert not still.any()
+
+
+def test_cfg_zero_star_without_guidance_is_the_model_alone() -> None:
+    out, calls = run(ZeroStar((1.0, 1.0), first=1000.0), 1000.0)
+    assert calls == 1
+    assert torch.equal(out, p(1, 1, 1))
+
+
+def test_guidance_between_two_timesteps() -> None:
+    guide = Between(ClassifierFree((4.5, 4.5)), 800.0, 300.0)
+    inside, beyond = [run(guide, t) for t in (800.0, 300.0)], [run(guide, t) for t in (801.0, 299.0)]
+    assert [calls for _, calls in inside + beyond] == [2, 2, 1, 1]
+    assert torch.equal(inside[0][0], run(ClassifierFree((4.5, 4.5)))[0])
+    assert torch.equal(beyond[0][0], p(1, 1, 1))
 
 
 def test_s2v_moves_away_from_the_negative_prompt_in_silence() -> None:

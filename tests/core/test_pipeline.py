@@ -162,6 +162,22 @@ def request(peer: Any, **extra: Any) -> Request:
     return Request(**common(peer), flow_shift=7.0, seed=3, **extra)
 
 
+def test_guidance_on_some_of_the_steps(tmp_path: Path) -> None:
+    """On all, it is as if nobody had said so; on none, as if it were off; and it costs what it runs."""
+    mine = ours(checkpoint("t2v"), tmp_path)
+
+    def asked(**extra: Any) -> Request:
+        return Request("a ball", width=32, height=32, num_frames=5, num_inference_steps=4, seed=1, **extra)
+
+    whole, off = mine.latents(asked()), mine.latents(asked(guidance_scale=1.0))
+    assert torch.equal(mine.latents(asked(guidance_start=0.0, guidance_stop=1.0, guidance_method="plain")), whole)
+    assert torch.equal(mine.latents(asked(guidance_stop=0.0)), off)
+    half = mine.latents(asked(guidance_stop=0.5))
+    assert min((half - whole).abs().max(), (half - off).abs().max()) > 1e-3
+    assert [mine.plan(asked(guidance_stop=stop)).passes for stop in (0.0, 0.5, 1.0)] == [4, 6, 8]
+    assert (mine.latents(asked(guidance_method="zero_star")) - whole).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("experts", [1, 2])
 def test_text(experts: int, tmp_path: Path) -> None:
     peer = checkpoint("t2v", experts)

@@ -157,7 +157,8 @@ def _attention(block: Any, x: Tensor) -> Tensor:
     b, t, h, w, c = x.shape
     normed = F.normalize(x.float(), dim=-1) * (c**0.5 * block.norm.gamma.flatten().float())
     told = _pointwise(block.to_qkv, normed.to(x.dtype)).view(b * t, 1, h * w, 3 * c)
-    seen = F.scaled_dot_product_attention(*told.chunk(3, -1)).view(b, t, h, w, c)
+    query, key, value = told.chunk(3, -1)
+    seen = F.scaled_dot_product_attention(query, key, value).view(b, t, h, w, c)
     return x + _pointwise(block.proj, seen)
 
 

@@ -1,7 +1,8 @@
 """Guidance: which branches of the model a step runs, and how their velocities add up.
 
 Every published formula is a weighted sum of a few predictions that differ in what the model is told,
-so a guide is a table from branches to weights, and one function does the arithmetic.
+so a guide is a table from branches to weights, and one function does the arithmetic. CFG-Zero* alone makes
+more of the predictions before it adds them.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from wan_core.types import Branch
+from wan_core.types import Branch, Settled
 
 NEGATIVE = Branch(text=False)
 
@@ -35,16 +37,24 @@ class Velocity(Protocol):
         ...
 
 
-class Guide(Protocol):
+class Guide:
     """A guidance formula."""
 
     def weights(self, timestep: float, expert: int) -> dict[Branch, float]:
-        """The branches to run at a timestep and the weights of their velocities, which sum to 1."""
-        ...
+        """The branches to run at a timestep and the weights of their velocities, which sum to 1; none: stand still."""
+        raise NotImplementedError
+
+    def add(self, parts: list[tuple[float, Tensor]]) -> Tensor:
+        """The guided velocity of weights and their branches' velocities, (B, C, T, h, w) float32 each."""
+        (weight, velocity), *rest = parts
+        total = weight * velocity
+        for weight, velocity in rest:
+            total = total + weight * velocity
+        return total
 
 
 @dataclass(frozen=True)
-class ClassifierFree:
+class ClassifierFree(Guide):
     """v_without + scale * (v - v_without); with scale 1 or less just v.
 
     Attributes:
@@ -64,7 +74,60 @@ class ClassifierFree:
 
 
 @dataclass(frozen=True)
-class HumoThree:
+class ZeroStar(ClassifierFree):
+    """CFG-Zero*: the negative velocity is fitted to the other by a factor first, and the first step stands still.
+
+    Attributes:
+        first: the timestep of the first step.
+
+    Source: Fan and others 2025, CFG-Zero* (arXiv 2503.18886); huggingface/diffusers
+    src/diffusers/guiders/classifier_free_zero_star_guidance.py.
+    """
+
+    first: float = 1000.0
+
+    def weights(self, timestep: float, expert: int) -> dict[Branch, float]:
+        """See :class:`Guide`."""
+        weights = super().weights(timestep, expert)
+        return {} if len(weights) > 1 and timestep >= self.first else weights
+
+    def add(self, parts: list[tuple[float, Tensor]]) -> Tensor:
+        """See :class:`Guide`."""
+        if len(parts) == 1:
+            return super().add(parts)
+        (scale, told), (weight, without) = parts
+        axes = tuple(range(1, told.ndim))
+        length = without.square().sum(axes, keepdim=True).clamp(min=1e-8)
+        return super().add([(scale, told), (weight, without * (told * without).sum(axes, keepdim=True) / length)])
+
+
+@dataclass(frozen=True)
+class Between(Guide):
+    """A guide that only holds between two timesteps; beyond, the model is only told everything, in one pass.
+
+    Attributes:
+        guide: it.
+        high: the first timestep that is guided.
+        low: the last one.
+
+    Source: Kynkaanniemi and others 2024 (arXiv 2404.07724).
+    """
+
+    guide: Guide
+    high: float
+    low: float
+
+    def weights(self, timestep: float, expert: int) -> dict[Branch, float]:
+        """See :class:`Guide`."""
+        return self.guide.weights(timestep, expert) if self.low <= timestep <= self.high else {Branch(): 1.0}
+
+    def add(self, parts: list[tuple[float, Tensor]]) -> Tensor:
+        """See :class:`Guide`."""
+        return self.guide.add(parts)
+
+
+@dataclass(frozen=True)
+class HumoThree(Guide):
     """HuMo-17B: audio and text guided apart, in three forward passes.
 
     Attributes:
@@ -92,7 +155,7 @@ class HumoThree:
 
 
 @dataclass(frozen=True)
-class HumoFour:
+class HumoFour(Guide):
     """HuMo-1.7B: image, audio and text guided apart; four forward passes, three without references.
 
     Attributes:
@@ -120,7 +183,7 @@ class HumoFour:
 
 
 @dataclass(frozen=True)
-class Phantom:
+class Phantom(Guide):
     """Phantom: references and text guided apart, in three forward passes.
 
     Attributes:
@@ -142,11 +205,28 @@ class Phantom:
         }
 
 
+def formula(settled: Settled, own: Guide | None, timesteps: list[float], steps: range) -> Guide:
+    """How a clip is guided.
+
+    Args:
+        settled: what was asked for.
+        own: the clip's own formula, if it has one.
+        timesteps: of all steps.
+        steps: those that are guided.
+    """
+    guide = own or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2))
+    if settled.guidance_method == "zero_star" and isinstance(guide, ClassifierFree):
+        guide = ZeroStar(guide.scales, guide.without, timesteps[0])
+    if len(steps) == len(timesteps):
+        return guide
+    some = [timesteps[i] for i in steps] or [-1.0]
+    return Between(guide, some[0], some[-1])
+
+
 def guided(velocity: Velocity, latents: Tensor, timestep: Tensor, expert: int, guide: Guide) -> Tensor:
     """One guided velocity, (B, C, T, h, w) float32; branches of weight 0 are not run."""
     weights = {b: w for b, w in guide.weights(float(timestep), expert).items() if w != 0}
+    if not weights:
+        return torch.zeros_like(latents, dtype=torch.float32)
     velocities = velocity(latents, timestep, expert, tuple(weights))
-    first, *rest = (v.float() * w for v, w in zip(velocities, weights.values(), strict=True))
-    for more in rest:
-        first = first + more
-    return first
+    return guide.add([(w, v.float()) for w, v in zip(weights.values(), velocities, strict=True)])

@@ -70,3 +70,12 @@ def denoise(
                 cache.keep(latents, v)
         latents = solver.step(v, t, latents, return_dict=False)[0]
         yield LatentState(latents, i + 1, total)
+
+
+def kinds_of_step(timesteps: Tensor, guide: Guide, boundary: float | None) -> list[tuple[Tensor, int]]:
+    """One timestep, and its expert, of every combination of expert and branches that the steps will need."""
+    kinds: dict[object, tuple[Tensor, int]] = {}
+    for t in timesteps:
+        expert = experts.pick(float(t), boundary)
+        kinds.setdefault((expert, frozenset(guide.weights(float(t), expert))), (t, expert))
+    return list(kinds.values())

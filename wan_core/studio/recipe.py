@@ -50,7 +50,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "num_inference_steps": _whole, "guidance_scale": _number, "guidance_scale_2": _number,
     "audio_guidance_scale": _number, "image_guidance_scale": _number, "conditioning_scale": _number,
     "flow_shift": _number, "sampler": _text, "seed": _whole, "image_fit": _text, "focal_point": _point,
-    "tier": _text,
+    "tier": _text, "guidance_method": _text, "guidance_start": _number, "guidance_stop": _number,
 }  # fmt: skip
 
 

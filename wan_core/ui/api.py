@@ -55,6 +55,9 @@ PARAMETERS = {
     "audio_guidance_scale": "how closely lips follow the sound",
     "image_guidance_scale": "how closely reference images are kept",
     "conditioning_scale": "how closely the video and references are followed; 1 is as trained",
+    "guidance_method": "plain, or zero_star: CFG-Zero*",
+    "guidance_start": "guidance begins after this share of the steps, 0 to 1",
+    "guidance_stop": "and ends after this one; steps without it take half the time",
     "flow_shift": "how far sampling leans to high noise",
     "sampler": "unipc, euler or renoise (for models distilled with DMD)",
     "tier": "exact, or fast: steps that would change little are left out",
@@ -69,7 +72,7 @@ _ONLY = {
     **{name: {"reference": "sound"} for name in ("audio", "audio_guidance_scale")},
     **{name: {"reference": "video"} for name in ("video", "mask", "conditioning_scale")},
 }  # fmt: skip
-_WORDS = ("prompt", "image_fit", "negative_prompt", "sampler", "tier")
+_WORDS = ("prompt", "image_fit", "negative_prompt", "sampler", "tier", "guidance_method")
 Offered = Mapping[str, ModelSpec]
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from wan_core.errors import MediaError
 from wan_core.framing import GRID, sizes
-from wan_core.plan import SAMPLERS
+from wan_core.plan import OWN_GUIDANCE, SAMPLERS
 from wan_core.specs import FEW_STEPS, ModelSpec
 from wan_core.types import Request
 from wan_core.ui.sight import DRAG
@@ -39,8 +39,8 @@ PICTURES = ("reference", "reference_2", "reference_3", "reference_4")
 ORDER = (
     "prompt", "negative_prompt", "image", "last_image", "extends", "image_fit", "focal_x", "focal_y", *PICTURES,
     "audio", "video", "mask", "width", "height", "num_frames", "num_inference_steps", "guidance_scale",
-    "guidance_scale_2", "audio_guidance_scale", "image_guidance_scale", "conditioning_scale", "flow_shift", "sampler",
-    "tier", "seed",
+    "guidance_scale_2", "audio_guidance_scale", "image_guidance_scale", "conditioning_scale", "guidance_method",
+    "guidance_start", "guidance_stop", "flow_shift", "sampler", "tier", "seed",
 )  # fmt: skip
 
 
@@ -152,6 +152,13 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
         if mode == "reference" and "video" in spec.modes:
             word = label("How closely video and pictures are followed")
             widgets["conditioning_scale"] = gr.Slider(0, 2, 1.0, step=0.05, label=word)
+        if spec.kind not in OWN_GUIDANCE:
+            widgets["guidance_method"] = gr.Radio(
+                [(label("Plain"), "plain"), ("CFG-Zero*", "zero_star")], value="plain", label=label("Guidance formula")
+            )
+        with gr.Row():
+            for name, share, word in (("start", 0, "Guidance from"), ("stop", 1, "Guidance until")):
+                widgets[f"guidance_{name}"] = gr.Slider(0, 1, share, step=0.05, label=label(word))
         widgets["seed"] = gr.Number(value=LEFT_OPEN["seed"], label=label("Seed (-1: a new one)"), precision=0)
         widgets["negative_prompt"] = gr.Textbox(value=recipe.negative, label=label("Negative prompt"), lines=2)
         with gr.Row(visible=not spec.fixed_size):

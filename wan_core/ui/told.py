@@ -20,6 +20,8 @@ FIELDS = {
     "height": ("高さ", "高"), "num_frames": ("長さ（フレーム）", "长度（帧）"),
     "duration_seconds": ("長さ（秒）", "时长（秒）"), "num_inference_steps": ("ステップ数", "步数"),
     "guidance_scale": ("ガイダンス", "引导"), "guidance_scale_2": ("低ノイズ時のガイダンス", "低噪声阶段引导"),
+    "guidance_method": ("ガイダンスの式", "引导公式"), "guidance_start": ("ガイダンスの開始", "引导起点"),
+    "guidance_stop": ("ガイダンスの終了", "引导终点"),
     "audio_guidance_scale": ("音声ガイダンス", "声音引导"), "image_guidance_scale": ("画像ガイダンス", "图片引导"),
     "flow_shift": ("フローシフト", "流偏移"), "sampler": ("サンプラー", "采样器"),
     "tier": ("計算するステップ", "计算的步骤"), "seed": ("シード", "种子"),
