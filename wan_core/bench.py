@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from torch import Tensor, nn
 
-from wan_core import BUILT_IN, load
+from wan_core import BUILT_IN, chart, load
 from wan_core.model.codec import Codec
 from wan_core.model.dit import Context, WanDiT
 from wan_core.plan import forward_flops
@@ -341,10 +341,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="of each way, in turn; medians are printed")
     parser.add_argument("--compile", action="store_true", help="also compiled, ours and diffusers'")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="append the figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what --csv holds, as SVG")
     parser.add_argument("--dtype", choices=TYPES, help="default: what the device has units for")
     args = parser.parse_args()
     if odd := set(args.cases) - CASES.keys():
         parser.error(f"no case is called {', '.join(sorted(odd))}; there are {', '.join(CASES)}")
+    if args.plot and not args.csv:
+        parser.error("--plot draws what --csv holds: give both")
     dtype = getattr(torch, args.dtype) if args.dtype else native(device())
     facts = where(dtype)
     sys.stdout.write(", ".join(facts.values()) + "\n")
@@ -361,6 +364,8 @@ def main() -> None:
         sys.stdout.flush()
         if args.csv:
             append(args.csv, [{"case": name} | row | facts for row in rows])
+    if args.plot:
+        args.plot.write_text(chart.draw(chart.read(args.csv)), encoding="utf-8")
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -6,10 +6,11 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import torch
 
-from wan_core import bench
+from wan_core import bench, chart
 
 
 def test_ways_are_timed_in_turn_and_divided_by_the_peer() -> None:
@@ -33,6 +34,20 @@ def test_figures_are_appended(tmp_path: Path) -> None:
         bench.append(tmp_path / "x.csv", [{"case": "a", "seconds": number}])
     with (tmp_path / "x.csv").open() as file:
         assert [row["seconds"] for row in csv.DictReader(file)] == ["0", "1"]
+
+
+def test_the_latest_figures_are_drawn(tmp_path: Path) -> None:
+    facts = {"machine": "a <machine>", "type": "float32"}
+    for ratio in (0.9, 0.25):
+        rows = [{"case": "clip", "way": "ours", "seconds": 1.5, "ratio": ratio} | facts]
+        bench.append(tmp_path / "x.csv", rows)
+    picture = chart.draw(chart.read(tmp_path / "x.csv"))
+    root = ElementTree.fromstring(picture)
+    words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "0.25  (1.50 s)" in words
+    assert not any("0.90" in (word or "") for word in words)
+    bar = [rect for rect in root.iter("{http://www.w3.org/2000/svg}rect") if rect.get("fill") == chart.OURS]
+    assert [rect.get("width") for rect in bar] == [str(round(chart.SCALE * 0.25))]
 
 
 def test_an_unknown_case_is_named() -> None:

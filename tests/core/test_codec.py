@@ -28,6 +28,7 @@ def latents(codec: Codec, frames: int = 4) -> torch.Tensor:
 @KIND
 def test_streamed_equals_whole(kind: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wan_core.model.codec.GROUP", group)
+    monkeypatch.setattr("wan_core.model.vae.PIECE", 500 * group)  # full-size frames one by one, some, all at once
     codec = Codec(vae(kind), torch.float32)
     z = latents(codec)
     streamed = list(codec.stream(z))

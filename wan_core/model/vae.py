@@ -22,6 +22,7 @@ from torch import Tensor
 from wan_core import ops
 
 Past = list[Tensor]  # of every layer that looks back, in the order in which they run: its last frames
+PIECE = 2**16  # positions that the decoder's last layers take at once, unless one frame has more
 SEEN = 2  # earlier frames that a causal convolution sees
 
 
@@ -69,17 +70,29 @@ def decode(vae: AutoencoderKLWan, latents: Tensor, past: Past | None = None) -> 
     x = _pointwise(vae.post_quant_conv, latents.movedim(1, -1))
     x = _causal(net.conv_in, memory.behind(x), memory)
     x = _middle(net.mid_block, x, memory)
-    for block in net.up_blocks:
+    for block in net.up_blocks[:-1]:
         skip = x
         for resnet in block.resnets:
             x = _residual(resnet, x, memory)
-        resample = block.upsampler if hasattr(block, "upsampler") else (block.upsamplers or [None])[0]
-        if resample is not None:
-            x = _grown(resample, x, memory)
-            if hasattr(block, "avg_shortcut"):
-                _deal_out(block.avg_shortcut, skip, x, memory.first)
-    x = _normed(net.norm_out, net.conv_out, x, memory)
-    return _unpatched(x, vae.config["patch_size"] or 1), memory.left
+        x = _grown(block.upsampler if hasattr(block, "upsampler") else block.upsamplers[0], x, memory)
+        if hasattr(block, "avg_shortcut"):
+            _deal_out(block.avg_shortcut, skip, x, memory.first)
+    return _unpatched(_painted(net, x, memory), vae.config["patch_size"] or 1), memory.left
+
+
+def _painted(net: Any, x: Tensor, memory: _Memory) -> Tensor:
+    """The last layers, at full size, where a few frames are all of the memory: large ones pass one by one."""
+    resnets, frames = net.up_blocks[-1].resnets, max(1, PIECE // (x.shape[2] * x.shape[3]))
+    past = None if memory.first else [memory.recall() for _ in range(2 * len(resnets) + 1)]
+    done = []
+    for some in x.split(frames, 1):
+        inner, y = _Memory(past), some
+        for resnet in resnets:
+            y = _residual(resnet, y, inner)
+        done.append(_causal(net.conv_out, _active(net.norm_out, y, inner), inner))
+        past = inner.left
+    memory.left += past or []
+    return torch.cat(done, 1)
 
 
 def encode(vae: AutoencoderKLWan, pixels: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
@@ -112,8 +125,8 @@ def encode(vae: AutoencoderKLWan, pixels: Tensor, past: Past | None = None) -> t
                 x = _shrunk(block.downsampler, x, memory)
             x = x + _averaged(block.avg_shortcut, skip)
     x = _middle(net.mid_block, x, memory)
-    x = _pointwise(vae.quant_conv, _normed(net.norm_out, net.conv_out, x, memory))
-    return x.movedim(-1, 1), memory.left
+    x = _causal(net.conv_out, _active(net.norm_out, x, memory), memory)
+    return _pointwise(vae.quant_conv, x).movedim(-1, 1), memory.left
 
 
 # --- layers -------------------------------------------------------------------------------------
@@ -124,7 +137,7 @@ def _pointwise(layer: Any, x: Tensor) -> Tensor:
 
 
 def _causal(layer: Any, seen: Tensor, memory: _Memory) -> Tensor:
-    """A convolution of frames and the ``SEEN`` before them; before the first one is nothing to see."""
+    """A convolution of frames and the ``SEEN`` before them; before the first one there is nothing to see."""
     pad = layer.weight.shape[-1] // 2
     if memory.first:
         frame = ops.convolve(seen[:, 0], layer.weight[:, :, -1], layer.bias, (1, 1), (pad, pad))
@@ -132,17 +145,19 @@ def _causal(layer: Any, seen: Tensor, memory: _Memory) -> Tensor:
     return ops.convolve(seen, layer.weight, layer.bias, (1, 1, 1), (0, pad, pad))
 
 
-def _normed(norm: Any, layer: Any, x: Tensor, memory: _Memory) -> Tensor:
-    """Norm, SiLU and a causal convolution."""
+def _active(norm: Any, x: Tensor, memory: _Memory) -> Tensor:
+    """Norm and SiLU, behind the frames before."""
     seen = ops.norm_silu(x, norm.gamma.flatten(), None if memory.first else memory.recall())
     memory.keep(seen, SEEN)
-    return _causal(layer, seen, memory)
+    return seen
 
 
 def _residual(block: Any, x: Tensor, memory: _Memory) -> Tensor:
     skip = _pointwise(block.conv_shortcut, x) if x.shape[-1] != block.out_dim else x
-    x = _normed(block.norm1, block.conv1, x, memory)
-    return _normed(block.norm2, block.conv2, x, memory).add_(skip)
+    for norm, layer in ((block.norm1, block.conv1), (block.norm2, block.conv2)):
+        x = _active(norm, x, memory)  # so that what goes in is gone before the convolution takes its room
+        x = _causal(layer, x, memory)
+    return x.add_(skip)
 
 
 def _middle(block: Any, x: Tensor, memory: _Memory) -> Tensor:
