@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from kernels import cpu, reference
 
+X86 = platform.machine().lower() in ("x86_64", "amd64")
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 log = logging.getLogger(__name__)
 _preferred: list[str] = []
@@ -117,7 +119,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[in
         padding: likewise; zeros on both sides.
     """
     first = x.movedim(-1, 1)
-    if x.device.type == "cpu" and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available():
+    if X86 and x.device.type == "cpu" and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available():
         # torch's own choice for few float32 positions is a plain product of copies, two to three times slower
         ones = [1] * len(stride)
         return torch.mkldnn_convolution(first, weight, bias, padding, stride, ones, 1).movedim(1, -1)

@@ -16,11 +16,17 @@ from weakref import WeakSet
 import torch
 from torch import nn
 
-from wan_core.memory import SPARE, WIDE, free
+from wan_core.memory import SPARE, free, need
 from wan_core.offload import FEWEST, Bus, Lane, Visitor, packed, weigh
+from wan_core.ops import lean
 from wan_core.parts import Parts
+from wan_core.precision import native
 from wan_core.specs import PUBLISHED, TEXT_ENCODER, ModelSpec
 
+#: What a decoder's memory goes by, of the 2.1 and of the 2.2 kind.
+OLDER_VAE = {"base_dim": 96, "scale_factor_temporal": 4}
+NEWER_VAE = {"decoder_base_dim": 256, "scale_factor_temporal": 4, "is_residual": True, "patch_size": 2}
+TOLD = 512  # text tokens of a prompt
 #: Bytes of a VAE, and the share of a transformer that is outside its blocks.
 SMALL_VAE, LARGE_VAE, OUTSIDE = 400_000_000, 2_200_000_000, 0.02
 TOO_LARGE = "too large for this machine"
@@ -108,12 +114,15 @@ def expected(spec: ModelSpec, dtype: torch.dtype = torch.bfloat16) -> Sizes | No
     return Sizes(outside, wide * TEXT_ENCODER, ((known.layers, block),), experts)
 
 
-def usual(spec: ModelSpec) -> float:
-    """Bytes beside the weights that a usual clip takes, roughly."""
+def usual(spec: ModelSpec, itemsize: int, device: torch.device) -> float:
+    """Bytes beside the weights that a usual clip takes, roughly; the feed-forward's hidden layer can be sliced."""
     known, (width, height) = PUBLISHED[spec.name], spec.recipe.size
-    pixels = 32 if "5b" in spec.name else 16  # of a token's side
+    newer = "5b" in spec.name
+    pixels = 32 if newer else 16  # of a token's side
     tokens = (width // pixels) * (height // pixels) * ((spec.recipe.frames - 1) // 4 + 1)
-    return tokens * known.dim * WIDE
+    config = {"num_attention_heads": 1, "attention_head_dim": known.dim, "ffn_dim": 0, "num_layers": known.layers}
+    vae = NEWER_VAE if newer else OLDER_VAE
+    return need(config, vae, (width, height), tokens, 2 * TOLD, itemsize, lean=lean(device)).peak
 
 
 def verdict(spec: ModelSpec, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str:
@@ -127,7 +136,8 @@ def verdict(spec: ModelSpec, device: torch.device, dtype: torch.dtype = torch.bf
     sizes = expected(spec, dtype)
     if sizes is None:
         return ""
-    room, beside = free(device) + _held(device), usual(spec) * (2 if dtype == torch.float32 else 1)
+    computes = torch.float32 if dtype == torch.float32 else native(device)
+    room, beside = free(device) + _held(device), usual(spec, computes.itemsize, device)
     if device.type == "cpu":
         return "fits" if Policy().bytes(sizes) + beside <= room else TOO_LARGE
     policy = choose(sizes, room, lambda _: beside)
