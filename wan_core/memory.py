@@ -22,7 +22,7 @@ WIDE = 34  # bytes a token and channel of the same, where norms, rotations and g
 STREAM = 5.0  # what stands beside the feed-forward's hidden layer, in the stream's own width
 HIDDEN = 1.0  # the hidden layer; GELU is taken in place
 SLICE = 256 * 2**20  # of the hidden layer, where slicing helps
-DECODER = {True: 13.5, False: 10.0}  # of the last layer's width times a group of frames: residual kind, 2.1 kind
+DECODER = {True: 12.0, False: 9.2}  # of the last layer's width times a group of frames: residual kind, 2.1 kind
 _CACHE = ("inactive_file ", "active_file ")
 SPARE = 0.9  # of what is free: the rest is other people's, and what fragments
 

@@ -70,23 +70,34 @@ def decode(vae: AutoencoderKLWan, latents: Tensor, past: Past | None = None) -> 
     x = _pointwise(vae.post_quant_conv, latents.movedim(1, -1))
     x = _causal(net.conv_in, memory.behind(x), memory)
     x = _middle(net.mid_block, x, memory)
+    late = net.up_blocks[-2] if _resample(net.up_blocks[-2]).mode == "upsample2d" else None
+    skip = x
     for block in net.up_blocks[:-1]:
         skip = x
         for resnet in block.resnets:
             x = _residual(resnet, x, memory)
-        x = _grown(block.upsampler if hasattr(block, "upsampler") else block.upsamplers[0], x, memory)
-        if hasattr(block, "avg_shortcut"):
-            _deal_out(block.avg_shortcut, skip, x, memory.first)
-    return _unpatched(_painted(net, x, memory), vae.config["patch_size"] or 1), memory.left
+        if block is not late:
+            x = _grown(block, x, skip, memory)
+    return _unpatched(_painted(net, late, x, skip, memory), vae.config["patch_size"] or 1), memory.left
 
 
-def _painted(net: Any, x: Tensor, memory: _Memory) -> Tensor:
-    """The last layers, at full size, where a few frames are all of the memory: large ones pass one by one."""
-    resnets, frames = net.up_blocks[-1].resnets, max(1, PIECE // (x.shape[2] * x.shape[3]))
+def _painted(net: Any, late: Any, x: Tensor, skip: Tensor, memory: _Memory) -> Tensor:
+    """The last layers, at full size, where a few frames are all of the memory: large ones pass one by one.
+
+    Args:
+        net: the decoder.
+        late: the block whose doubling is still to be done, which it can be frame by frame, or None.
+        x: (B, T, H, W, C).
+        skip: what went into that block, likewise.
+        memory: of the group.
+    """
+    resnets, positions = net.up_blocks[-1].resnets, x.shape[2] * x.shape[3] * (1 if late is None else 4)
     past = None if memory.first else [memory.recall() for _ in range(2 * len(resnets) + 1)]
-    done = []
-    for some in x.split(frames, 1):
+    frames, done = max(1, PIECE // positions), []
+    for number, some in enumerate(x.split(frames, 1)):
         inner, y = _Memory(past), some
+        if late is not None:
+            y = _grown(late, some, skip[:, number * frames : (number + 1) * frames], memory)
         for resnet in resnets:
             y = _residual(resnet, y, inner)
         done.append(_causal(net.conv_out, _active(net.norm_out, y, inner), inner))
@@ -183,14 +194,29 @@ def _attention(block: Any, x: Tensor) -> Tensor:
 TAPS = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0)), ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 
 
-def _grown(layer: Any, x: Tensor, memory: _Memory) -> Tensor:
-    """Twice the frames, if the layer doubles them, and twice the size. x: (B, T, H, W, C)."""
+def _resample(block: Any) -> Any:
+    return block.upsampler if hasattr(block, "upsampler") else block.upsamplers[0]
+
+
+def _grown(block: Any, x: Tensor, skip: Tensor, memory: _Memory) -> Tensor:
+    """Twice the frames, if the block doubles them, and twice the size.
+
+    Args:
+        block: it.
+        x: (B, T, H, W, C).
+        skip: what went into the block, likewise, for the shortcut that blocks of the 2.2 kind have.
+        memory: of the group.
+    """
+    layer = _resample(block)
     if layer.mode == "upsample3d":
         seen = memory.behind(x if not memory.first else torch.zeros_like(x))  # it never saw the very first frame
         if not memory.first:
             twice = ops.convolve(seen, layer.time_conv.weight, layer.time_conv.bias, (1, 1, 1), (0, 0, 0))
             x = twice.unflatten(-1, (2, -1)).permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
-    return _doubled(layer.resample[1], x)
+    x = _doubled(layer.resample[1], x)
+    if hasattr(block, "avg_shortcut"):
+        _deal_out(block.avg_shortcut, skip, x, memory.first)
+    return x
 
 
 def _doubled(layer: Any, x: Tensor) -> Tensor:
