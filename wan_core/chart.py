@@ -13,10 +13,12 @@ STYLE = "font:13px system-ui,sans-serif"
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The latest figures of every case and way in a table that ``bench`` appended to."""
+    """The latest figures of every case and way, of the last row's machine and type, in a table of ``bench``."""
     with path.open(newline="", encoding="utf-8") as file:
-        latest = {(row["case"], row["way"]): row for row in csv.DictReader(file)}
-    return list(latest.values())
+        rows = list(csv.DictReader(file))
+    of = [{k: row[k] for k in ("machine", "type")} for row in rows]
+    latest = {(row["case"], row["way"]): row for row, about in zip(rows, of, strict=True) if about == of[-1]}
+    return sorted(latest.values(), key=lambda row: list(dict.fromkeys(r["case"] for r in rows)).index(row["case"]))
 
 
 def draw(rows: Sequence[Mapping[str, str]]) -> str:

@@ -49,6 +49,7 @@ def ready(device: torch.device) -> None:
     try:
         x = torch.zeros(1, 1, 64, device=device)
         fused.modulate(x, x, x, (1,), 1e-6)
+        fused.norm_silu(x[None, None], x[0, 0])
         torch.cuda.synchronize(device)
     except Exception as error:
         log.warning("Triton kernels do not run here, the plain forms do: %s", error)
@@ -119,8 +120,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[in
         padding: likewise; zeros on both sides.
     """
     first = x.movedim(-1, 1)
-    if X86 and x.device.type == "cpu" and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available():
-        # torch's own choice for few float32 positions is a plain product of copies, two to three times slower
+    plain_float = X86 and x.device.type == "cpu" and x.dtype == torch.float32
+    if plain_float and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available():
+        # torch's own choice for few positions is a plain product of copies, two to three times slower
         ones = [1] * len(stride)
         return torch.mkldnn_convolution(first, weight, bias, padding, stride, ones, 1).movedim(1, -1)
     plain = F.conv2d if len(stride) == 2 else F.conv3d

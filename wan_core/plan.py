@@ -93,6 +93,10 @@ def _guidance(request: Request, spec: ModelSpec) -> tuple[str, float, float]:
     if method != "plain" and spec.kind in OWN_GUIDANCE:
         rule = f"{spec.name} guides text, pictures and sound apart, in a way of its own"
         raise RequestError("guidance_method", method, rule, "leave it out")
+    sampler = request.sampler or spec.recipe.sampler
+    if method == "zero_star" and sampler == "renoise":
+        rule = "its first step stands still, which renoise takes for a finished video"
+        raise RequestError("guidance_method", method, rule, "leave it out")
     start = _number("guidance_start", request.guidance_start, 0.0, 0.0, 1.0)
     return method, start, _number("guidance_stop", request.guidance_stop, 1.0, start, 1.0)
 
@@ -330,7 +334,8 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
 def guided_steps(settled: Settled) -> range:
     """The steps that are guided, numbered from 0."""
     steps = settled.num_inference_steps
-    return range(int(settled.guidance_start * steps), int(settled.guidance_stop * steps))
+    first, last = (int(round(share * steps, 6)) for share in (settled.guidance_start, settled.guidance_stop))
+    return range(first, last)
 
 
 def fitting(

@@ -44,7 +44,7 @@ class Request:
         conditioning_scale: how closely ``video`` and references are followed; 1 is as trained.
         guidance_method: "plain", or "zero_star" (CFG-Zero*), which fits the negative branch first.
         guidance_start: share of the steps after which guidance begins, 0 to 1.
-        guidance_stop: and after which it ends: a step without it takes half the time.
+        guidance_stop: and after which it ends: a step without it takes less time.
         flow_shift: how far sampling leans to high noise.
         sampler: "unipc", "euler" or "renoise".
         seed: 0 to 2**53 - 1; None draws one.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers.guiders import ClassifierFreeZeroStarGuidance
 from torch import Tensor
 
+from tests.core.test_jobs import settled
 from wan_core.condition import Conditioning
-from wan_core.sample.guide import Between, ClassifierFree, HumoFour, HumoThree, ZeroStar, guided
+from wan_core.sample.guide import Between, ClassifierFree, HumoFour, HumoThree, ZeroStar, formula, guided
 from wan_core.types import Branch
 from wan_core.velocity import Overlapped, Span, spans
 
@@ -67,6 +70,16 @@ def test_cfg_zero_star_without_guidance_is_the_model_alone() -> None:
     out, calls = run(ZeroStar((1.0, 1.0), first=1000.0), 1000.0)
     assert calls == 1
     assert torch.equal(out, p(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "first"), [([999.0, 990.0], 999.0), ([999.0, 999.0], math.inf), ([999.0], math.inf)]
+)
+def test_cfg_zero_star_stands_still_for_one_step_at_most(timesteps: list[float], first: float) -> None:
+    asked = replace(settled(), guidance_method="zero_star", guidance_scale=4.0)
+    guide = formula(asked, None, timesteps, range(len(timesteps)))
+    assert isinstance(guide, ZeroStar)
+    assert guide.first == first
 
 
 def test_guidance_between_two_timesteps() -> None:

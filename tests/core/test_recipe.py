@@ -36,6 +36,16 @@ def test_every_choice_comes_back(tmp_path: Path) -> None:
     assert fields == {k: v for k, v in same.items() if k not in ("fps", "in_front")}  # facts
 
 
+def test_what_a_recipe_is_too_old_to_say_is_as_it_was(tmp_path: Path) -> None:
+    """Or a page would keep what somebody has moved since, and say that all came back."""
+    recipe = recipe_of(Started(SETTLED, model=SPEC.name, revision=SPEC.revision, backend="cpu"))
+    old = {k: v for k, v in recipe.items() if not k.startswith(("guidance_s", "guidance_m")) or k == "guidance_scale"}
+    assert "guidance_stop" not in old
+    fields, differs = restore(video(tmp_path / "x.mp4", **old), dict.fromkeys(("text", "image", "reference"), SPEC))
+    assert (fields["guidance_method"], fields["guidance_start"], fields["guidance_stop"]) == ("plain", 0.0, 1.0)
+    assert differs == []
+
+
 @pytest.mark.parametrize(("changes", "spec", "words"), [
     ({"model": "wan2.1-t2v-14b"}, SPEC, "made by wan2.1-t2v-14b"),
     ({"mode": "image"}, SPEC, "first frame"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from tests.core import test_pipeline as checkpoints
 from wan_core.sample.skip import SETTLING, StepCache
 
 
-def walk(cache: StepCache, experts: list[int], speed: float = 0.01) -> list[bool]:
+def walk(cache: StepCache, kinds: Sequence[object], speed: float = 0.01) -> list[bool]:
     """Which steps are computed on a straight path through latents, by a network that follows them closely."""
     latents, done = torch.ones(1, 2, 1, 2, 2), []
-    for step, expert in enumerate(experts):
+    for step, kind in enumerate(kinds):
         latents = latents + speed
-        found = cache.velocity(latents, step, expert)
+        found = cache.velocity(latents, step, kind)
         done.append(found is None)
         if found is None:
             cache.keep(latents, 2 * latents)  # moves twice as much as its input
@@ -45,6 +46,12 @@ def test_a_faster_path_leaves_out_less_and_no_tolerance_nothing() -> None:
 
 def test_another_expert_starts_afresh() -> None:
     done = walk(StepCache(50, 0.2), [0] * 30 + [1] * 20)
+    assert all(done[30 : 30 + SETTLING])
+    assert not all(done[30 + SETTLING : -1])
+
+
+def test_steps_with_and_without_guidance_do_not_compare() -> None:
+    done = walk(StepCache(50, 0.2), [(0, True)] * 30 + [(0, False)] * 20)
     assert all(done[30 : 30 + SETTLING])
     assert not all(done[30 + SETTLING : -1])
 

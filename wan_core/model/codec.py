@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
+from wan_core import ops
 from wan_core.model import vae as network
 
 GROUP = 2**8  # latent positions that are coded at once, unless one latent frame has more
@@ -65,7 +66,8 @@ class Codec:
             (B, C, n+1, h, w) float32: the most likely latents, normalised.
         """
         device, past, told = self.vae.quant_conv.weight.device, None, []
-        for first, count in _groups(1 + video.shape[2] // self.temporal, video.shape[-2:], self.spatial):
+        ops.ready(device)
+        for first, count in _groups(1 + (video.shape[2] - 1) // self.temporal, video.shape[-2:], self.spatial):
             some = video[:, :, max(0, self.temporal * (first - 1) + 1) : self.temporal * (first + count - 1) + 1]
             rows, past = network.encode(self.vae, some.to(device, torch.float32), past)
             told.append(rows.chunk(2, 1)[0])
@@ -82,6 +84,7 @@ class Codec:
             (B, 3, n, H, W) float32 in [-1, 1]: one frame first, then ``temporal`` frames a time.
         """
         device, past = self.vae.post_quant_conv.weight.device, None
+        ops.ready(device)
         for first, count in _groups(latents.shape[2], latents.shape[-2:], 1):
             z = latents[:, :, first : first + count].to(device, torch.float32)
             z = (z * self.std.to(device) + self.mean.to(device)).to(self._decode_dtype)

@@ -71,9 +71,9 @@ def decode(vae: AutoencoderKLWan, latents: Tensor, past: Past | None = None) -> 
     x = _causal(net.conv_in, memory.behind(x), memory)
     x = _middle(net.mid_block, x, memory)
     late = net.up_blocks[-2] if _resample(net.up_blocks[-2]).mode == "upsample2d" else None
-    skip = x
+    skip = None
     for block in net.up_blocks[:-1]:
-        skip = x
+        skip = x if hasattr(block, "avg_shortcut") else None
         for resnet in block.resnets:
             x = _residual(resnet, x, memory)
         if block is not late:
@@ -81,14 +81,14 @@ def decode(vae: AutoencoderKLWan, latents: Tensor, past: Past | None = None) -> 
     return _unpatched(_painted(net, late, x, skip, memory), vae.config["patch_size"] or 1), memory.left
 
 
-def _painted(net: Any, late: Any, x: Tensor, skip: Tensor, memory: _Memory) -> Tensor:
+def _painted(net: Any, late: Any, x: Tensor, skip: Tensor | None, memory: _Memory) -> Tensor:
     """The last layers, at full size, where a few frames are all of the memory: large ones pass one by one.
 
     Args:
         net: the decoder.
         late: the block whose doubling is still to be done, which it can be frame by frame, or None.
         x: (B, T, H, W, C).
-        skip: what went into that block, likewise.
+        skip: what went into that block, likewise, if it has a shortcut.
         memory: of the group.
     """
     resnets, positions = net.up_blocks[-1].resnets, x.shape[2] * x.shape[3] * (1 if late is None else 4)
@@ -97,7 +97,8 @@ def _painted(net: Any, late: Any, x: Tensor, skip: Tensor, memory: _Memory) -> T
     for number, some in enumerate(x.split(frames, 1)):
         inner, y = _Memory(past), some
         if late is not None:
-            y = _grown(late, some, skip[:, number * frames : (number + 1) * frames], memory)
+            beside = None if skip is None else skip[:, number * frames : (number + 1) * frames]
+            y = _grown(late, some, beside, memory)
         for resnet in resnets:
             y = _residual(resnet, y, inner)
         done.append(_causal(net.conv_out, _active(net.norm_out, y, inner), inner))
@@ -198,13 +199,13 @@ def _resample(block: Any) -> Any:
     return block.upsampler if hasattr(block, "upsampler") else block.upsamplers[0]
 
 
-def _grown(block: Any, x: Tensor, skip: Tensor, memory: _Memory) -> Tensor:
+def _grown(block: Any, x: Tensor, skip: Tensor | None, memory: _Memory) -> Tensor:
     """Twice the frames, if the block doubles them, and twice the size.
 
     Args:
         block: it.
         x: (B, T, H, W, C).
-        skip: what went into the block, likewise, for the shortcut that blocks of the 2.2 kind have.
+        skip: what went into the block, likewise, where it has a shortcut: the 2.2 kind.
         memory: of the group.
     """
     layer = _resample(block)
@@ -214,7 +215,7 @@ def _grown(block: Any, x: Tensor, skip: Tensor, memory: _Memory) -> Tensor:
             twice = ops.convolve(seen, layer.time_conv.weight, layer.time_conv.bias, (1, 1, 1), (0, 0, 0))
             x = twice.unflatten(-1, (2, -1)).permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
     x = _doubled(layer.resample[1], x)
-    if hasattr(block, "avg_shortcut"):
+    if skip is not None:
         _deal_out(block.avg_shortcut, skip, x, memory.first)
     return x
 

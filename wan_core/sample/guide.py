@@ -1,12 +1,12 @@
 """Guidance: which branches of the model a step runs, and how their velocities add up.
 
-Every published formula is a weighted sum of a few predictions that differ in what the model is told,
-so a guide is a table from branches to weights, and one function does the arithmetic. CFG-Zero* alone makes
-more of the predictions before it adds them.
+Published formulas are weighted sums of a few predictions that differ in what the model is told, so a guide is a
+table from branches to weights. CFG-Zero* alone fits one prediction to the other before it adds them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -78,7 +78,7 @@ class ZeroStar(ClassifierFree):
     """CFG-Zero*: the negative velocity is fitted to the other by a factor first, and the first step stands still.
 
     Attributes:
-        first: the timestep of the first step.
+        first: the timestep that stands still, the first step's; infinity if none does.
 
     Source: Fan and others 2025, CFG-Zero* (arXiv 2503.18886); huggingface/diffusers
     src/diffusers/guiders/classifier_free_zero_star_guidance.py.
@@ -216,7 +216,9 @@ def formula(settled: Settled, own: Guide | None, timesteps: list[float], steps: 
     """
     guide = own or ClassifierFree((settled.guidance_scale, settled.guidance_scale_2))
     if settled.guidance_method == "zero_star" and isinstance(guide, ClassifierFree):
-        guide = ZeroStar(guide.scales, guide.without, timesteps[0])
+        # timesteps are whole numbers: of many steps with a large shift the first two may be one; then none is still
+        alone = len(timesteps) > 1 and timesteps[0] > timesteps[1]
+        guide = ZeroStar(guide.scales, guide.without, timesteps[0] if alone else math.inf)
     if len(steps) == len(timesteps):
         return guide
     some = [timesteps[i] for i in steps] or [-1.0]

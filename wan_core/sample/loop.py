@@ -63,7 +63,8 @@ def denoise(
         if cancelled():
             raise Cancelled(f"stopped after {i} of {total} steps")
         expert = experts.pick(float(t), boundary)
-        v = None if cache is None else cache.velocity(latents, i, expert)
+        kind = (expert, frozenset(guide.weights(float(t), expert)))
+        v = None if cache is None else cache.velocity(latents, i, kind)
         if v is None:
             v = guided(velocity, latents, t, expert, guide)
             if cache is not None:

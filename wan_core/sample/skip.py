@@ -34,7 +34,7 @@ class StepCache:
     steps: int
     tolerance: float
     computed: int = 0
-    _expert: int = -1
+    _kind: object = None
     _due: int = 0
     _moved: float = 0.0
     _slope: float | None = None
@@ -42,16 +42,16 @@ class StepCache:
     _last: tuple[Tensor, Tensor] | None = None  # latents and velocity of the last computed step
     _ahead: Tensor | None = field(default=None, repr=False)
 
-    def velocity(self, latents: Tensor, step: int, expert: int) -> Tensor | None:
+    def velocity(self, latents: Tensor, step: int, kind: object) -> Tensor | None:
         """The velocity at a step, if it need not be computed.
 
         Args:
             latents: (B, C, T, h, w).
             step: from 0.
-            expert: whose turn it is.
+            kind: whose turn it is, and which branches it runs; steps of different kinds do not compare.
         """
-        if expert != self._expert:  # k belongs to a network
-            self._expert, self._due, self._slope, self._last = expert, SETTLING, None, None
+        if kind != self._kind:  # k belongs to a network, and to how it is guided
+            self._kind, self._due, self._slope, self._last = kind, SETTLING, None, None
         before, self._latents = self._latents, latents
         always = step < max(SETTLING, round(FIRST * self.steps)) or step == self.steps - 1
         if self.steps <= FEW_STEPS or always or self._due > 0 or self._slope is None or self._last is None:

@@ -53,6 +53,9 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "tier": _text, "guidance_method": _text, "guidance_start": _number, "guidance_stop": _number,
 }  # fmt: skip
 
+#: What fields that came later were as long as they did not exist.
+LATER = {"tier": "exact", "guidance_method": "plain", "guidance_start": 0.0, "guidance_stop": 1.0}
+
 
 def recipe_of(started: Started) -> dict[str, Any]:
     """The recipe of a video that is being made."""
@@ -132,7 +135,7 @@ def restore(path: Path, engines: Engines) -> tuple[dict[str, Any], list[str]]:
         MediaError: it is no mp4, or none that was made here.
     """
     recipe = verify(path).recipe
-    wanted = {k: recipe[k] for k, fits in _KINDS.items() if k in recipe and fits(recipe[k])}
+    wanted = LATER | {k: recipe[k] for k, fits in _KINDS.items() if k in recipe and fits(recipe[k])}
     mode = recipe.get("mode")
     if not {"prompt", "seed"} <= wanted.keys() or not isinstance(mode, str) or mode not in engines:
         raise MediaError("file", path.name, "it holds no recipe", "give a video made here, not one converted since")

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from wan_core.errors import EarlyError, MediaError, RequestError
-from wan_core.plan import Plan
+from wan_core.plan import OWN_GUIDANCE, Plan
 from wan_core.specs import ModelSpec
 from wan_core.studio.provenance import verify
 from wan_core.studio.recipe import Engines, asked, restore
@@ -57,7 +57,7 @@ PARAMETERS = {
     "conditioning_scale": "how closely the video and references are followed; 1 is as trained",
     "guidance_method": "plain, or zero_star: CFG-Zero*",
     "guidance_start": "guidance begins after this share of the steps, 0 to 1",
-    "guidance_stop": "and ends after this one; steps without it take half the time",
+    "guidance_stop": "and ends after this one; steps without it take less time",
     "flow_shift": "how far sampling leans to high noise",
     "sampler": "unipc, euler or renoise (for models distilled with DMD)",
     "tier": "exact, or fast: steps that would change little are left out",
@@ -82,6 +82,8 @@ def parameters(mode: str, engine: ModelSpec) -> list[str]:
 
     def useful(name: str) -> bool:
         takes = _ONLY.get(name, {mode: ""}).get(mode)
+        if name == "guidance_method" and engine.kind in OWN_GUIDANCE:
+            return False
         return name not in ("recipe", "job", "file") and takes is not None and (not takes or takes in engine.modes)
 
     return [name for name in PARAMETERS if useful(name)]

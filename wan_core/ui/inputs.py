@@ -152,15 +152,16 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
         if mode == "reference" and "video" in spec.modes:
             word = label("How closely video and pictures are followed")
             widgets["conditioning_scale"] = gr.Slider(0, 2, 1.0, step=0.05, label=word)
-        if spec.kind not in OWN_GUIDANCE:
+        if spec.kind not in OWN_GUIDANCE and recipe.guidance > 1:
             widgets["guidance_method"] = gr.Radio(
                 [(label("Plain"), "plain"), ("CFG-Zero*", "zero_star")], value="plain", label=label("Guidance formula")
             )
-        for name, share, word in (
-            ("start", 0, "Guidance from (share of the steps)"),
-            ("stop", 1, "Guidance until (share of the steps)"),
-        ):
-            widgets[f"guidance_{name}"] = gr.Slider(0, 1, share, step=0.05, label=label(word))
+        if recipe.guidance > 1:
+            for name, share, word in (
+                ("start", 0, "Guidance from (share of the steps)"),
+                ("stop", 1, "Guidance until (share of the steps)"),
+            ):
+                widgets[f"guidance_{name}"] = gr.Slider(0, 1, share, step=0.05, label=label(word))
         widgets["seed"] = gr.Number(value=LEFT_OPEN["seed"], label=label("Seed (-1: a new one)"), precision=0)
         widgets["negative_prompt"] = gr.Textbox(value=recipe.negative, label=label("Negative prompt"), lines=2)
         with gr.Row(visible=not spec.fixed_size):

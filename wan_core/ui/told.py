@@ -84,6 +84,12 @@ SENTENCES = {
     # what a model does not do
     "a last frame needs a first one": ("最後のフレームには最初のフレームも必要です", "有尾帧时也需要首帧"),
     "give image too": ("最初のフレームも選んでください", "请同时提供首帧"),
+    "{model} guides text, pictures and sound apart, in a way of its own": (
+        "{model}は文・画像・音声を独自の方法で別々にガイドします", "{model} 以自己的方式分别引导文本、图片和声音",
+    ),
+    "its first step stands still, which renoise takes for a finished video": (
+        "最初のステップは動かないため、renoiseでは使えません", "其第一步静止不动，renoise 会将其当作成品视频",
+    ),
     "{model} takes no last frame": ("{model}は最後のフレームを使えません", "{model} 不支持尾帧"),
     "{model} takes no {media}": ("{model}はこれを使えません", "{model} 不支持此项"),
     "a mask says what of a video is changed": (
