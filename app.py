@@ -5,9 +5,9 @@ models), of which the first that has a tab's mode serves it; WAN_MODELS, others 
 on the page; WAN_LORA, LoRAs for the first of WAN_MODEL, as FILE:STRENGTH@EXPERT; WAN_DEVICE and
 WAN_DTYPE to override what is found, float8_e4m3fn to keep weights in half the memory; WAN_COMPILE=1
 to compile the transformer's blocks, at the first video of every size (not on ZeroGPU, which would
-forget them); WAN_CACHE,
-a folder for what need not be computed twice; WAN_OUTPUTS, the folder of jobs and videos (default:
-outputs), WAN_KEEP_DAYS and WAN_KEEP_GB for how long and how much of them;
+forget them), or a folder of artifacts that were compiled ahead; WAN_CACHE, a folder for what need not
+be computed twice; WAN_OUTPUTS, the folder of jobs and videos (default: outputs), WAN_KEEP_DAYS and
+WAN_KEEP_GB for how long and how much of them;
 WAN_C2PA_CERT, WAN_C2PA_KEY and WAN_C2PA_ALG to sign what is made;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
 """
@@ -140,7 +140,7 @@ def _load(name: str) -> Pipeline:
                 _make_room(size)
             pipe = load(
                 model, os.environ.get("WAN_DEVICE"), _dtype(), kept, _loras(model),
-                lent=lent, compiled=os.environ.get("WAN_COMPILE", "") in ("1", "true") and not lent,
+                lent=lent, compiled=_compiled(lent),
             )  # fmt: skip
     finally:
         _news.pop(name, None)
@@ -148,6 +148,14 @@ def _load(name: str) -> Pipeline:
     gc.collect()
     gc.freeze()  # libraries and weights stay: a collection that walked them all would hold up every answer
     return pipe
+
+
+def _compiled(lent: bool) -> bool | Path:
+    """What WAN_COMPILE asks for: compiling, or a folder of artifacts that were compiled ahead."""
+    asked = os.environ.get("WAN_COMPILE", "").strip()
+    if asked.lower() in ("", "0", "false"):
+        return False
+    return not lent if asked.lower() in ("1", "true") else Path(asked)
 
 
 def _dtype() -> torch.dtype | None:

@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--sampler", choices=SAMPLERS)
         sub.add_argument("--tier", choices=TIERS, help="fast leaves out steps that would change little")
         sub.add_argument("--seed", type=int, metavar="N")
-        sub.add_argument("--compile", action="store_true", help="compile first: worth it for a large model")
+        first = "compile first, which is worth it for a large model; or take what python -m wan_core.artifact made"
+        sub.add_argument("--compile", nargs="?", const=True, default=False, type=Path, metavar="DIR", help=first)
         kept = "keeps embedded prompts and heard voices"
         sub.add_argument("--cache", type=Path, metavar="DIR", default=os.environ.get("WAN_CACHE") or CACHE, help=kept)
         sub.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")

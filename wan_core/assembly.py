@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from wan_core.artifact import Artifacts
 from wan_core.compile import Compiled
 from wan_core.errors import CheckpointError
 from wan_core.memo import Memo
@@ -36,7 +37,7 @@ def load(
     loras: str = "",
     watch: Watch | None = None,
     lent: bool = False,
-    compiled: bool = False,
+    compiled: bool | Path = False,
 ) -> Pipeline:
     """Load a model: diffusers' folders, official ones, or single files of any kind.
 
@@ -52,8 +53,8 @@ def load(
         loras: see :func:`wan_core.weights.lora.listed`.
         watch: is told how a download is coming on.
         lent: the device comes with each visitor's request, as on ZeroGPU.
-        compiled: compile the transformer's blocks, at the first video of every size; not where weights are
-            cast as they are used.
+        compiled: compile the transformer's blocks, at the first video of every size, or take the artifacts of a
+            folder (see :mod:`wan_core.artifact`); not where weights are cast as they are used.
 
     Returns:
         The pipeline.
@@ -86,7 +87,7 @@ def load(
         device=where,
         storage=types.told,
     )
-    pipe = Pipeline(parts, lent, _compiled(experts, types) if compiled else None)
+    pipe = Pipeline(parts, lent, _compiled(experts, types, compiled) if compiled else None)
     pipe.use(listed(loras))
     return pipe
 
@@ -96,12 +97,12 @@ def _size(places: Places) -> int:
     return sum(math.prod(shape) for shape in shapes(places.experts[0]).values())
 
 
-def _compiled(experts: list[WanDiT], types: Precision) -> Compiled | None:
+def _compiled(experts: list[WanDiT], types: Precision, how: bool | Path) -> Compiled | Artifacts | None:
     """Compiled blocks; None, and a line in the log, where they cannot be."""
     if types.told:
         log.warning("weights kept as %s are cast as they are used, and not compiled", types.told)
         return None
-    return Compiled(experts)
+    return Artifacts(experts, how) if isinstance(how, Path) else Compiled(experts)
 
 
 def _experts(places: Places, types: Precision) -> list[WanDiT]:

@@ -34,6 +34,14 @@ class Compiled:
         for block in self._blocks:
             block.compile(fullgraph=True, backend=backend)
 
+    @property
+    def told(self) -> str:
+        """What a recipe says of it."""
+        return "" if self.failed else "compiled"
+
+    def ready(self, device: torch.device) -> None:
+        """Nothing that could be known before the first step."""
+
     def fresh(self, shape: object) -> bool:
         """Whether a shape comes for the first time and must be prepared for."""
         torch._dynamo.config.recompile_limit = SHAPES  # a thread's own setting, so in the thread that works

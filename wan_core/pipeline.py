@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wan_core.artifact import Artifacts
 from wan_core.clip import Clip, to_uint8
 from wan_core.compile import TEXT_STEP, Compiled
 from wan_core.condition import (
@@ -77,7 +78,7 @@ class Pipeline:
     Iterate :meth:`run` for events, or call the pipeline for a finished clip.
     """
 
-    def __init__(self, parts: Parts, lent: bool = False, compiled: Compiled | None = None) -> None:
+    def __init__(self, parts: Parts, lent: bool = False, compiled: Compiled | Artifacts | None = None) -> None:
         self.parts, self._compiled = parts, compiled
         self._plain, self._merged = parts.spec, ExitStack()
         self._residence = Residence(parts, lent)
@@ -111,7 +112,7 @@ class Pipeline:
     def _kind(self) -> str:
         kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.")
         kind = f"{kind}, weights {self.parts.storage}" if self.parts.storage else kind
-        return f"{kind}, compiled" if self._compiled is not None and not self._compiled.failed else kind
+        return f"{kind}, {self._compiled.told}" if self._compiled is not None and self._compiled.told else kind
 
     def use(self, loras: Sequence[Lora]) -> None:
         """Work with these LoRAs from now on, in place of those before; () restores the model bit for bit.
@@ -267,6 +268,8 @@ class Pipeline:
         for expert in self.parts.experts:
             expert.slicing = self._need(settled, left).slicing
         heard = None if material.sound is None else material.sound.stereo
+        if self._compiled is not None:
+            self._compiled.ready(self.device)
         yield Started(settled, heard, self.spec.name, self.spec.revision, self.backend)
         yield Progress("encode", 0, 1)
         shots, recent = self._shots(material), None
@@ -289,6 +292,8 @@ class Pipeline:
         material = self._open(request)
         self._residence.measure()
         self._residence.settle(lambda left: self._need(material.settled, left).peak)
+        if self._compiled is not None:
+            self._compiled.ready(self.device)
         shot = next(self._shots(material))
         steps = self._denoise(material.settled, shot, never)
         while True:
@@ -340,7 +345,7 @@ class Pipeline:
         stretches = (
             spans(shot.frames, self._longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
         )
-        text_step = TEXT_STEP if self._compiled is not None else 1
+        text_step = TEXT_STEP if self._compiled is not None and self._compiled.told else 1
         velocity = (
             Conditioned(experts, told, text_step=text_step)
             if len(stretches) == 1

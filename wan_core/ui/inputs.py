@@ -81,7 +81,7 @@ def inputs(mode: str, spec: ModelSpec) -> tuple[dict[str, Any], gr.HTML | None]:
             lambda size: [int(side) for side in size.split("x")], shape, [widgets["width"], widgets["height"]],
             api_visibility="private", queue=False,
         )  # fmt: skip
-    quality.change(
+    quality.input(  # by hand only: steps that a link or a file brings stay
         lambda q: max(1, round(spec.recipe.steps * QUALITIES[q])), quality, widgets["num_inference_steps"],
         api_visibility="private", queue=False,
     )  # fmt: skip
