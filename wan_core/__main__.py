@@ -60,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--guidance-stop", type=float, metavar="SHARE")
         sub.add_argument("--shift", dest="flow_shift", type=float, metavar="S")
         sub.add_argument("--sampler", choices=SAMPLERS)
-        sub.add_argument("--tier", choices=TIERS, help="fast leaves out steps that would change little")
+        skips = "fast leaves out steps that would change little, scheduled fixed ones"
+        sub.add_argument("--tier", choices=TIERS, help=skips)
         sub.add_argument("--seed", type=int, metavar="N")
         first = "compile first, which is worth it for a large model; or take what python -m wan_core.artifact made"
         sub.add_argument("--compile", nargs="?", const=True, default=False, type=Path, metavar="DIR", help=first)

@@ -32,6 +32,7 @@ from wan_core.condition import (
 )
 from wan_core.condition.video import look, preceding
 from wan_core.errors import Cancelled, CheckpointError
+from wan_core.magnitude import left_out
 from wan_core.memory import Need, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
@@ -41,9 +42,9 @@ from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, guided_steps, price, settle
 from wan_core.sample.guide import formula, guided
-from wan_core.sample.loop import denoise, kinds_of_step
+from wan_core.sample.loop import denoise, kinds, kinds_of_step
 from wan_core.sample.schedule import noise, solver
-from wan_core.sample.skip import StepCache
+from wan_core.sample.skip import Schedule, StepCache
 from wan_core.shots import S2V_CLIP, humo_shot, phantom_shot, speech_shots, vace_shot
 from wan_core.specs import ModelSpec
 from wan_core.types import (
@@ -162,7 +163,7 @@ class Pipeline:
         return replace(self._fitting(settled, request.audio is not None), backend=self.backend)
 
     def _fitting(self, settled: Settled, spoken: bool) -> Plan:
-        priced = price(settled, self.spec.name, self.geometry, self.parts.experts[0].config, self._longest)
+        priced = price(settled, self.spec, self.geometry, self.parts.experts[0].config, self._longest)
         left = self._residence.most
         fits = fitting(priced, lambda some: self._need(some, left).peak, left, self.geometry, self.spec, spoken)
         return replace(fits, placement=self._residence.words(lambda left: self._need(settled, left).peak))
@@ -178,11 +179,15 @@ class Pipeline:
             frames += BESIDE
         kept = min(KEPT, math.ceil(self.geometry.latent_frames(settled.num_frames) / self._longest)) * len(experts)
         tokens = max(one * frames, min(BATCHED_TOKENS, branches * one * frames))
-        return need(
+        itemsize, carried = experts[0].patch_embedding.weight.itemsize, 0
+        if settled.tier == "scheduled":  # what the trunk added last, of every pass of a step
+            width = config["num_attention_heads"] * config["attention_head_dim"]
+            carried = branches * one * self.geometry.latent_frames(settled.num_frames) * width * itemsize
+        found = need(
             config, self.parts.codec.vae.config, (settled.width, settled.height), tokens,
-            kept * branches * (TEXT_TOKENS + told * frames), experts[0].patch_embedding.weight.itemsize, left,
-            lean(self.device),
+            kept * branches * (TEXT_TOKENS + told * frames), itemsize, left - carried, lean(self.device),
         )  # fmt: skip
+        return replace(found, denoise=found.denoise + carried)
 
     @property
     def _longest(self) -> int:
@@ -346,16 +351,17 @@ class Pipeline:
             spans(shot.frames, self._longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
         )
         text_step = TEXT_STEP if self._compiled is not None and self._compiled.told else 1
-        velocity = (
-            Conditioned(experts, told, text_step=text_step)
-            if len(stretches) == 1
-            else Overlapped(experts, told, stretches, text_step)
-        )
-        device = self.device
-        state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(device)
+        state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(self.device)
         video = slice(told.ahead, told.ahead + shot.frames)
         flow = self._solver(settled, shot)
         guide = formula(settled, shot.guide, [float(t) for t in flow.timesteps], guided_steps(settled))
+        skip = self._skip(settled, kinds(flow.timesteps, guide, self.spec.boundary))
+        carry = skip if isinstance(skip, Schedule) else None
+        velocity = (
+            Conditioned(experts, told, text_step=text_step, carry=carry)
+            if len(stretches) == 1
+            else Overlapped(experts, told, stretches, text_step, carry)
+        )
         if self._compiled is not None:
             ends = kinds_of_step(flow.timesteps, guide, self.spec.boundary)
             branches = tuple(frozenset(guide.weights(float(t), expert)) for t, expert in ends)
@@ -363,15 +369,7 @@ class Pipeline:
             if self._compiled.fresh(shape):
                 yield Progress("compile", 0, 1, shot.clip, shot.clips)
                 self._compiled.prepare(shape, lambda: [guided(velocity, state, t, e, guide) for t, e in ends])
-        steps = denoise(
-            velocity,
-            state,
-            flow,
-            guide,
-            self.spec.boundary,
-            cancelled,
-            StepCache(settled.num_inference_steps, self.spec.recipe.tolerance) if settled.tier == "fast" else None,
-        )
+        steps = denoise(velocity, state, flow, guide, self.spec.boundary, cancelled, skip)
         shown = time.monotonic()
         for done in steps:
             state = told.keep_first(done.latents)
@@ -380,6 +378,13 @@ class Pipeline:
                 shown = time.monotonic()
                 yield Preview(self.parts.codec.preview(state[:, :, video]).numpy(), done.step)
         return state[:, :, video]
+
+    def _skip(self, settled: Settled, kinds: Sequence[object]) -> StepCache | Schedule | None:
+        """What leaves steps out, if a request allows that."""
+        recipe = self.spec.recipe
+        if settled.tier == "scheduled":
+            return Schedule(left_out(recipe, kinds))
+        return StepCache(settled.num_inference_steps, recipe.tolerance) if settled.tier == "fast" else None
 
     def _solver(self, settled: Settled, shot: Shot) -> Any:
         recipe = self.spec.recipe

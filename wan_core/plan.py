@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wan_core.errors import RequestError
+from wan_core.magnitude import left_out
 from wan_core.specs import ModelSpec
 from wan_core.types import Geometry, Request, Settled
 
@@ -16,7 +17,7 @@ PROMPT_LIMIT = 2000
 SEED_LIMIT = 2**53  # what a JSON number holds exactly
 SAMPLERS = ("unipc", "euler", "renoise")
 FITS = ("crop", "pad")
-TIERS = ("exact", "fast")
+TIERS = ("exact", "fast", "scheduled")
 GUIDANCE = ("plain", "zero_star")
 OWN_GUIDANCE = ("humo", "phantom")  # kinds of model whose branches are weighed by a formula of their own
 TEXT_TOKENS = 512
@@ -79,7 +80,7 @@ def settle(
         mode=request.mode,
         image_fit=_choice("image_fit", request.image_fit, FITS),
         focal_point=_focal(request.focal_point),
-        tier=_choice("tier", request.tier, TIERS),
+        tier=_tier(request, spec),
         guidance_method=method,
         guidance_start=start,
         guidance_stop=stop,
@@ -99,6 +100,13 @@ def _guidance(request: Request, spec: ModelSpec) -> tuple[str, float, float]:
         raise RequestError("guidance_method", method, rule, "leave it out")
     start = _number("guidance_start", request.guidance_start, 0.0, 0.0, 1.0)
     return method, start, _number("guidance_stop", request.guidance_stop, 1.0, start, 1.0)
+
+
+def _tier(request: Request, spec: ModelSpec) -> str:
+    tier = _choice("tier", request.tier, TIERS)
+    if tier == "scheduled" and not spec.recipe.magnitudes:
+        raise RequestError("tier", tier, f"{spec.name} has no schedule of steps to leave out", "try fast")
+    return tier
 
 
 def _check_mode(request: Request, spec: ModelSpec) -> None:
@@ -306,12 +314,12 @@ class Plan:
     placement: str = ""
 
 
-def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str, Any], longest: int) -> Plan:
+def price(settled: Settled, spec: ModelSpec, geometry: Geometry, config: Mapping[str, Any], longest: int) -> Plan:
     """Price a request.
 
     Args:
         settled: what will be made.
-        model: the name of what makes it.
+        spec: of what makes it.
         geometry: its grid.
         config: its transformer's.
         longest: latent frames that it denoises at once; longer videos are several stretches.
@@ -326,9 +334,11 @@ def price(settled: Settled, model: str, geometry: Geometry, config: Mapping[str,
     branches = 3 if settled.mode == "reference" and "vace_layers" not in config else 2
     if branches == 2 and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
         branches = 1
-    bare = settled.num_inference_steps - len(guided_steps(settled))
-    passes = (settled.num_inference_steps * branches - bare * (branches - 1)) * stretches
-    return Plan(settled, model, tokens, passes, passes * forward_flops(config, tokens))
+    guided = guided_steps(settled)
+    steps = [step in guided for step in range(settled.num_inference_steps)]
+    skipped = left_out(spec.recipe, steps) if settled.tier == "scheduled" else ()
+    passes = stretches * sum(branches if full else 1 for i, full in enumerate(steps) if i not in skipped)
+    return Plan(settled, spec.name, tokens, passes, passes * forward_flops(config, tokens))
 
 
 def guided_steps(settled: Settled) -> range:

@@ -50,7 +50,7 @@ class Request:
         seed: 0 to 2**53 - 1; None draws one.
         image_fit: "crop" fills the frame, "pad" shows the whole image.
         focal_point: (x, y) in 0..1 that a crop keeps in view.
-        tier: "exact", or "fast" for approximations: steps that would change little are left out.
+        tier: "exact"; or approximations: "fast" leaves out steps that would change little, "scheduled" fixed ones.
         model: which of the models at hand, by name; None for the first that has the mode.
     """
 

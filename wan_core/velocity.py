@@ -12,6 +12,7 @@ from torch import Tensor
 from wan_core.condition import Conditioning
 from wan_core.model import text as text_model
 from wan_core.model.dit import Context, WanDiT
+from wan_core.sample.skip import Schedule
 from wan_core.types import Branch
 
 KEPT = 2  # stretches of a long video whose keys and values are kept; of more they would outgrow the model
@@ -27,13 +28,15 @@ class Conditioned:
         conditioning: what they are told.
         keep: whether what was computed of it is kept for the next step.
         text_step: prompts are padded to multiples of so many tokens.
-        contexts: what was.
+        carry: leaves the trunk out of some steps; None runs it in every one.
+        contexts: what was computed.
     """
 
     experts: list[WanDiT]
     conditioning: Conditioning
     keep: bool = True
     text_step: int = 1
+    carry: Schedule | None = None
     contexts: dict[tuple[int, tuple[Branch, ...]], Context] = field(default_factory=dict)
 
     def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:
@@ -57,7 +60,10 @@ class Conditioned:
         x = torch.cat([self.conditioning.model_input(latents, branch) for branch in group])
         steps = steps.expand(len(group), -1).to(weight.device)
         embedded = dit.embed(x.to(weight.device, weight.dtype), steps, lengths, context=context)
-        return dit.head(dit.trunk(embedded, context), embedded)
+        if self.carry is None:
+            return dit.head(dit.trunk(embedded, context), embedded)
+        which = (id(self), expert, group)
+        return dit.head(self.carry.trunk(which, embedded.tokens, lambda: dit.trunk(embedded, context)), embedded)
 
     def _context(self, dit: WanDiT, group: tuple[Branch, ...], weight: Tensor) -> Context:
         rows, bias = text_model.pad(
@@ -106,16 +112,24 @@ class Overlapped:
         conditioning: of the whole clip.
         stretches: from :func:`spans`.
         text_step: as for :class:`Conditioned`.
+        carry: likewise.
 
     Source: MultiDiffusion (Bar-Tal et al. 2023), along time, with weights that fall towards the ends.
     """
 
     def __init__(
-        self, experts: list[WanDiT], conditioning: Conditioning, stretches: list[Span], text_step: int = 1
+        self,
+        experts: list[WanDiT],
+        conditioning: Conditioning,
+        stretches: list[Span],
+        text_step: int = 1,
+        carry: Schedule | None = None,
     ) -> None:
         self.stretches, self.behind = stretches, conditioning.behind
         keep = len(stretches) <= KEPT
-        self.parts = [Conditioned(experts, conditioning.span(s.start, s.stop), keep, text_step) for s in stretches]
+        self.parts = [
+            Conditioned(experts, conditioning.span(s.start, s.stop), keep, text_step, carry) for s in stretches
+        ]
         self.weights = [_weights(i, stretches) for i in range(len(stretches))]
 
     def __call__(self, latents: Tensor, timestep: Tensor, expert: int, branches: Sequence[Branch]) -> list[Tensor]:

@@ -7,12 +7,15 @@ from dataclasses import replace
 import pytest
 
 from tests.core.test_jobs import settled
+from wan_core.magnitude import left_out
 from wan_core.plan import price
+from wan_core.specs import SPECS
 from wan_core.types import Geometry
 
 SMALL = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
 MIDDLE = {"num_attention_heads": 24, "attention_head_dim": 128, "ffn_dim": 14336, "num_layers": 30}
 LARGE = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40}
+SPEC = SPECS["wan2.1-t2v-1.3b"]
 OLD, NEW = Geometry(8, 4, (1, 2, 2), 16), Geometry(16, 4, (1, 2, 2), 48)
 
 
@@ -24,13 +27,22 @@ OLD, NEW = Geometry(8, 4, (1, 2, 2), 16), Geometry(16, 4, (1, 2, 2), 48)
 ])  # fmt: skip
 def test_forward_passes_of_the_public_models(config, geometry, size, frames, tokens, teraflops) -> None:
     asked = replace(settled(), width=size[0], height=size[1], num_frames=frames, num_inference_steps=1)
-    made = price(asked, "m", geometry, config, longest=100)
+    made = price(asked, SPEC, geometry, config, longest=100)
     assert (made.tokens, made.passes) == (tokens, 1)
     assert made.flops / 1e12 == pytest.approx(teraflops, rel=2e-3)
 
 
 def test_guidance_steps_and_stretches_multiply() -> None:
     asked = replace(settled(), width=64, height=64, num_frames=81, num_inference_steps=10, guidance_scale=5.0)
-    assert price(asked, "m", OLD, SMALL, longest=21).passes == 20
-    assert price(asked, "m", OLD, SMALL, longest=7).passes == 60
-    assert price(asked, "m", OLD, SMALL, longest=7).tokens == 7 * 16
+    assert price(asked, SPEC, OLD, SMALL, longest=21).passes == 20
+    assert price(asked, SPEC, OLD, SMALL, longest=7).passes == 60
+    assert price(asked, SPEC, OLD, SMALL, longest=7).tokens == 7 * 16
+
+
+def test_a_schedule_is_priced_by_the_steps_that_it_computes() -> None:
+    asked = replace(settled(), width=64, height=64, num_frames=81, num_inference_steps=50, guidance_scale=5.0)
+    skipped = left_out(SPEC.recipe, [True] * 50)
+    assert 20 <= len(skipped) <= 35
+    assert price(replace(asked, tier="scheduled"), SPEC, OLD, SMALL, longest=21).passes == 2 * (50 - len(skipped))
+    half = replace(asked, tier="scheduled", guidance_stop=0.5)
+    assert 50 - len(skipped) < price(half, SPEC, OLD, SMALL, longest=21).passes < 2 * (50 - len(skipped))

@@ -12,8 +12,8 @@ from torch import Tensor
 from wan_core.errors import Cancelled
 from wan_core.sample import experts
 from wan_core.sample.guide import Guide, Velocity, guided
-from wan_core.sample.skip import StepCache
-from wan_core.types import CancelCheck
+from wan_core.sample.skip import Schedule, StepCache
+from wan_core.types import Branch, CancelCheck
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def denoise(
     guide: Guide,
     boundary: float | None,
     cancelled: CancelCheck,
-    cache: StepCache | None = None,
+    cache: StepCache | Schedule | None = None,
 ) -> Iterator[LatentState]:
     """Run all steps.
 
@@ -73,10 +73,15 @@ def denoise(
         yield LatentState(latents, i + 1, total)
 
 
+def kinds(timesteps: Tensor, guide: Guide, boundary: float | None) -> list[tuple[int, frozenset[Branch]]]:
+    """Per step, whose turn it is and which branches it runs."""
+    turns = [(float(t), experts.pick(float(t), boundary)) for t in timesteps]
+    return [(expert, frozenset(guide.weights(t, expert))) for t, expert in turns]
+
+
 def kinds_of_step(timesteps: Tensor, guide: Guide, boundary: float | None) -> list[tuple[Tensor, int]]:
     """One timestep, and its expert, of every combination of expert and branches that the steps will need."""
-    kinds: dict[object, tuple[Tensor, int]] = {}
-    for t in timesteps:
-        expert = experts.pick(float(t), boundary)
-        kinds.setdefault((expert, frozenset(guide.weights(float(t), expert))), (t, expert))
-    return list(kinds.values())
+    found: dict[object, tuple[Tensor, int]] = {}
+    for t, kind in zip(timesteps, kinds(timesteps, guide, boundary), strict=True):
+        found.setdefault(kind, (t, kind[0]))
+    return list(found.values())

@@ -1,13 +1,18 @@
-"""Steps left out: where the velocity hardly changes, the last one is carried on (EasyCache).
+"""Steps left out: where little changes, what was computed last is carried on.
 
-How much a network's output moves for how much its input moves, k, hardly changes from step to step. So
-what a step would add can be told from the latents alone, and while it stays small the step is not
+EasyCache (:class:`StepCache`): how much a network's output moves for how much its input moves, k, hardly changes from
+step to step. So what a step would add can be told from the latents alone, and while it stays small the step is not
 computed: latents plus the last computed difference of velocity and latents stand in for the velocity.
-An approximation, of the tier "fast"; recipes name it.
+
+MagCache (:class:`Schedule`): which steps are left out is known beforehand (:mod:`wan_core.magnitude`), and what the
+trunk added last stands in for it.
+
+Approximations, of the tiers "fast" and "scheduled"; recipes name them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -69,6 +74,43 @@ class StepCache:
         self._last, self._ahead = (latents, velocity), velocity - latents
         self._moved, self._due = 0.0, self._due - 1
         self.computed += 1
+
+
+@dataclass
+class Schedule:
+    """A schedule of steps that are left out, and what each pass through the trunk added last.
+
+    Attributes:
+        left_out: the steps, numbered from 0.
+        computed: steps that were.
+    """
+
+    left_out: frozenset[int]
+    computed: int = 0
+    _carry: bool = False
+    _added: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
+
+    def velocity(self, latents: Tensor, step: int, kind: object) -> Tensor | None:  # noqa: ARG002 - as StepCache has it
+        """Note which step it is; the velocity itself is always asked for, as the ends of the model are run."""
+        self._carry = step in self.left_out
+
+    def keep(self, latents: Tensor, velocity: Tensor) -> None:  # noqa: ARG002 - likewise
+        """Count the step."""
+        self.computed += not self._carry
+
+    def trunk(self, which: Hashable, tokens: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        """What comes out of a trunk, computed or carried on.
+
+        Args:
+            which: of the passes of a step.
+            tokens: that go in, (B, L, C).
+            run: computes what comes out, likewise.
+        """
+        if self._carry:
+            return tokens + self._added[which]
+        out = run()
+        self._added[which] = out - tokens
+        return out
 
 
 def _size(difference: Tensor) -> float:

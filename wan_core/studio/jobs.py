@@ -100,7 +100,7 @@ class Card:
         flops: what it costs; 0 where that is not known.
         revision: the model's weights.
         mark: what it shares with requests that its video answers too, see ``recipe.fingerprint``.
-        tier: "exact" or "fast".
+        tier: "exact", "fast" or "scheduled".
     """
 
     id: str

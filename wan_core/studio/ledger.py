@@ -132,8 +132,8 @@ class Ledger:
 
         Args:
             model: what makes it.
-            flops: what it costs if no step is left out.
-            tier: "exact", or "fast", which leaves some out.
+            flops: what it costs, as it was planned.
+            tier: "fast" leaves out more than was planned, and is a pace of its own.
 
         Returns:
             The median of those nearest in size; None before the first.
@@ -142,7 +142,8 @@ class Ledger:
         if flops <= 0:  # not known
             return None
         for card in reversed(self.cards()):
-            if (card.model, card.tier) == (model, tier) and card.flops and self._has_ended(card.id):
+            alike = card.model == model and (card.tier == "fast") == (tier == "fast")
+            if alike and card.flops and self._has_ended(card.id):
                 status = self.jobs.status(card.id)
                 if status.phase == "done" and status.tries == 1 and status.seconds:
                     known.append((abs(math.log(card.flops / flops)), card.flops / status.seconds))

@@ -60,7 +60,7 @@ PARAMETERS = {
     "guidance_stop": "and ends after this one; steps without it take less time",
     "flow_shift": "how far sampling leans to high noise",
     "sampler": "unipc, euler or renoise (for models distilled with DMD)",
-    "tier": "exact, or fast: steps that would change little are left out",
+    "tier": "exact; or fast: steps that would change little are left out; or scheduled: fixed ones are",
     "seed": "a whole number from 0; one is drawn if left out, and returned in the recipe",
 }
 _MEDIA = ("image", "last_image", "extends", "reference_images", "audio", "video", "mask")

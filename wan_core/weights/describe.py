@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wan_core.errors import CheckpointError
-from wan_core.specs import ModelSpec, family
+from wan_core.specs import Limits, ModelSpec, family
 from wan_core.weights.hub import Watch, find, split
 from wan_core.weights.places import Root, find_parts, implied_index, read_json, trunk_config
 from wan_core.weights.revision import revision, with_loras
@@ -109,6 +109,8 @@ def own_recipe(spec: ModelSpec, root: Root) -> ModelSpec:
     own = {} if root.files else read_json(root.folder / "recipe.json", required=False)
     try:
         changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
+        if "limits" in changes:
+            changes["limits"] = Limits(*changes["limits"])
         note = own.get("note", {})
         own["note"] = {"en": note} if isinstance(note, str) else dict(note)
         if "modes" in own:
