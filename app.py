@@ -5,8 +5,9 @@ models), of which the first that has a tab's mode serves it; WAN_MODELS, others 
 on the page; WAN_LORA, LoRAs for the first of WAN_MODEL, as FILE:STRENGTH@EXPERT; WAN_DEVICE and
 WAN_DTYPE to override what is found, float8_e4m3fn to keep weights in half the memory; WAN_COMPILE=1
 to compile the transformer's blocks, at the first video of every size (not on ZeroGPU, which would
-forget them), or a folder of artifacts that were compiled ahead; WAN_CACHE, a folder for what need not
-be computed twice; WAN_OUTPUTS, the folder of jobs and videos (default: outputs), WAN_KEEP_DAYS and
+forget them), or a folder of artifacts that were compiled ahead; WAN_ATTENTION, cudnn, flash3 or sage
+in place of torch's own choice on a GPU; WAN_CACHE, a folder for what need not be computed twice;
+WAN_OUTPUTS, the folder of jobs and videos (default: outputs), WAN_KEEP_DAYS and
 WAN_KEEP_GB for how long and how much of them;
 WAN_C2PA_CERT, WAN_C2PA_KEY and WAN_C2PA_ALG to sign what is made;
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT as in Gradio.
@@ -296,6 +297,10 @@ def main() -> int:
         signer()
         _dtype()
         known = specs()
+        if by := os.environ.get("WAN_ATTENTION", "").strip():
+            from wan_core.assembly import attend
+
+            attend(by)
         if _on_loan():  # ZeroGPU packs what is on its device at launch
             for name in offered():
                 _label(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
 from wan_core.plan import GUIDANCE, SAMPLERS, TIERS
+from wan_core.specs import ATTENTION
 from wan_core.types import Done, Progress
 
 WIDTH = 32
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, metavar="N")
         first = "compile first, which is worth it for a large model; or take what python -m wan_core.artifact made"
         sub.add_argument("--compile", nargs="?", const=True, default=False, type=Path, metavar="DIR", help=first)
+        sub.add_argument("--attention", default="", choices=ATTENTION, help="on a GPU; default: torch's own choice")
         kept = "keeps embedded prompts and heard voices"
         sub.add_argument("--cache", type=Path, metavar="DIR", default=os.environ.get("WAN_CACHE") or CACHE, help=kept)
         sub.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")
@@ -100,11 +102,11 @@ def main(argv: list[str] | None = None) -> int:
     if options["mode"] == "verify":
         return tell(options["file"])
     out, model, cache, loras = (options.pop(name) for name in ("out", "model", "cache", "lora"))
-    compiled = options.pop("compile", False)
+    compiled, attention = (options.pop(name) for name in ("compile", "attention"))
     options.pop("mode")
     options |= {k: tuple(options[k]) for k in ("focal_point", "reference_images") if k in options}
     try:
-        from wan_core.assembly import load
+        from wan_core.assembly import attend, load
         from wan_core.studio.credentials import configured
         from wan_core.studio.media import check_output
         from wan_core.studio.produce import produce
@@ -112,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         check_output(out)
         request, done = Request(**options), None
         signing = configured(os.environ)
+        attend(attention)
         pipe = load(model, cache=cache, loras=loras, compiled=compiled)
         for event in produce(pipe, request, out, signing=signing):
             if isinstance(event, Progress):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from wan_core.errors import CheckpointError, WanError
 from wan_core.model.dit import WanBlock, WanDiT
 from wan_core.model.layers import KeyValue, Tokens
-from wan_core.ops import Slicing
+from wan_core.ops import Slicing, attended_by
 from wan_core.specs import ModelSpec
 from wan_core.types import Request
 
@@ -99,12 +99,13 @@ def kind(build: str, given: Given) -> str | None:
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """What an artifact is bound to: torch's release and the kind of device."""
+    """What an artifact is bound to: torch's release, the kind of device, and whose attention is taken."""
     release = ".".join(torch.__version__.split(".")[:2])
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return {"torch": release, "device": f"cuda sm_{major}{minor}"}
-    return {"torch": release, "device": f"{device.type} {torch.backends.cpu.get_cpu_capability()}"}
+        return {"torch": release, "device": f"cuda sm_{major}{minor}", "attention": attended_by(device)}
+    kind_of_cpu = torch.backends.cpu.get_cpu_capability()
+    return {"torch": release, "device": f"{device.type} {kind_of_cpu}", "attention": attended_by(device)}
 
 
 class _Lent(nn.Module):
@@ -262,7 +263,7 @@ def _blocks(experts: Sequence[WanDiT]) -> list[WanBlock]:
 def _contents(folder: Path) -> Mapping[str, Any]:
     try:
         about = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
-        if about["machine"].keys() == {"torch", "device"} and about["files"]:
+        if about["machine"].keys() == {"torch", "device", "attention"} and about["files"]:
             return about
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{folder.name}: no artifacts here; python -m wan_core.artifact makes them") from error
@@ -270,7 +271,8 @@ def _contents(folder: Path) -> Mapping[str, Any]:
 
 
 def _words(of: Mapping[str, str]) -> str:
-    return f"torch {of['torch']} on {of['device']}"
+    by = f", attention by {of['attention']}" if of["attention"] else ""
+    return f"torch {of['torch']} on {of['device']}{by}"
 
 
 def examples(spec: ModelSpec) -> list[Request]:

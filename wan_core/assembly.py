@@ -15,6 +15,7 @@ from wan_core.errors import CheckpointError
 from wan_core.memo import Memo
 from wan_core.model.codec import Codec
 from wan_core.model.dit import WanDiT
+from wan_core.ops import attend_by
 from wan_core.parts import Parts
 from wan_core.pipeline import Pipeline
 from wan_core.precision import Precision, choose
@@ -90,6 +91,18 @@ def load(
     pipe = Pipeline(parts, lent, _compiled(experts, types, compiled) if compiled else None)
     pipe.use(listed(loras))
     return pipe
+
+
+def attend(name: str) -> None:
+    """Take attention by another maker's library on CUDA devices, for all models; "" is torch's own choice.
+
+    Raises:
+        CheckpointError: there is no such library, or it is not installed.
+    """
+    try:
+        attend_by(name or None)
+    except ValueError as error:
+        raise CheckpointError(f"attention by {error}; leave it out for torch's own") from error
 
 
 def _size(places: Places) -> int:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,11 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import cpu, reference
+from wan_core.specs import ATTENTION
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 log = logging.getLogger(__name__)
 _preferred: list[str] = []
+_attending: dict[str, tuple[str, Callable[..., Tensor]]] = {}  # by kind of device
 _runs: dict[int, bool] = {}  # by CUDA device: whether a Triton kernel was seen to run there
 
 
@@ -146,6 +149,41 @@ class Slicing(NamedTuple):
     feed_forward: int | None = None
 
 
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def attend_by(name: str | None, device: str = "cuda") -> None:
+    """Take attention by one of :data:`wan_core.specs.ATTENTION` from now on, in the whole process; None is torch's own choice.
+
+    It holds for numbers of 16 bits where no score carries a bias; the rest stays with torch.
+
+    Args:
+        name: which.
+        device: the kind of device that it holds for.
+
+    Raises:
+        ValueError: there is no such one, or it is not installed.
+    """
+    _attending.clear()
+    if name is None:
+        return
+    if name not in ATTENTION:
+        raise ValueError(f"{name}: attention is by {', '.join(ATTENTION)}, or torch's own choice")
+    from diffusers.models import attention_dispatch  # which knows every library's call
+
+    backend = attention_dispatch.AttentionBackendName(ATTENTION[name])
+    try:
+        attention_dispatch._check_attention_backend_requirements(backend)
+    except RuntimeError as error:
+        raise ValueError(f"{name}: {error}") from error
+    _attending[device] = name, partial(attention_dispatch.dispatch_attention_fn, backend=backend)
+
+
+def attended_by(device: torch.device) -> str:
+    """What :func:`attend_by` was told for a device; "" where torch chooses."""
+    return _attending.get(device.type, ("",))[0]
+
+
 def attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, *, budget: int | None = None
 ) -> Tensor:
@@ -166,6 +204,8 @@ def attention(
         return reference.sliced_attention(query, key, value, budget, bias)
     if query.requires_grad and query.device.type == "cpu" and rows * key.shape[1] <= TRAINED_PLAIN:
         return reference.attention(query, key, value, bias)
+    if bias is None and query.dtype in HALVES and (by := _attending.get(query.device.type)):
+        return by[1](query, key, value)
     # 4-D with a unit last stride: the layout for which every torch backend bounds its own memory
     q, k, v = (t.transpose(1, 2) for t in (query, key, value))
     mask = None if bias is None else bias.to(q.dtype)

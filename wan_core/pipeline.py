@@ -37,7 +37,7 @@ from wan_core.memory import Need, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
-from wan_core.ops import lean
+from wan_core.ops import attended_by, lean
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, guided_steps, price, settle
@@ -113,6 +113,8 @@ class Pipeline:
     def _kind(self) -> str:
         kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.")
         kind = f"{kind}, weights {self.parts.storage}" if self.parts.storage else kind
+        by = attended_by(self.device)
+        kind = f"{kind}, attention by {by}" if by else kind
         return f"{kind}, {self._compiled.told}" if self._compiled is not None and self._compiled.told else kind
 
     def use(self, loras: Sequence[Lora]) -> None:

@@ -18,6 +18,8 @@ NEGATIVE_ZH = (
 )
 
 
+#: Attention of other makers that can be asked for on a GPU, by diffusers' names. Sage's approximates: scores in int8.
+ATTENTION = {"cudnn": "_native_cudnn", "flash3": "_flash_3", "sage": "sage"}
 #: Steps of which none is left out in the tier "fast": distilled models need every one.
 FEW_STEPS = 8
 

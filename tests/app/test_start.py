@@ -46,9 +46,17 @@ def test_what_is_no_model_stops_the_app_with_a_sentence(
         (model / "transformer").mkdir(parents=True)
         (model / "model_index.json").write_text("{}")
         (model / file).write_text(content)
+    refused(words, WAN_MODEL=str(model))
+
+
+def test_attention_by_nobody_stops_the_app_with_a_sentence() -> None:
+    refused("attention is by cudnn, flash3, sage", WAN_ATTENTION="slow")
+
+
+def refused(words: str, **settings: str) -> None:
     done = subprocess.run(
-        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | {"WAN_MODEL": str(model)}, capture_output=True,
-        text=True, timeout=120, check=False,
+        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=120,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert words in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,51 @@ def test_gradients_reach_whatever_wants_them(wanted: str) -> None:
     (stream.sum() + normed.square().sum() + ops.norm_rope(x, weight, 1e-6, 2, None).sum()).backward()
     assert leaf.grad is not None
     assert leaf.grad.abs().max() > 0
+
+
+SAGE = """
+import torch
+
+def sageattn(q, k, v, tensor_layout, is_causal, sm_scale, return_lse, **_):
+    assert tensor_layout == "NHD" and not is_causal and not return_lse
+    scores = torch.einsum("blhd,bshd->bhls", q.double(), k.double()) * (sm_scale or q.shape[-1] ** -0.5)
+    return torch.einsum("bhls,bshd->blhd", scores.softmax(-1), v.double()).to(q.dtype) + 1
+sageattn_qk_int8_pv_fp8_cuda = sageattn_qk_int8_pv_fp8_cuda_sm90 = sageattn
+sageattn_qk_int8_pv_fp16_cuda = sageattn_qk_int8_pv_fp16_triton = sageattn_varlen = sageattn
+"""
+ASKED = """
+import torch
+from wan_core import ops
+
+q, k, v = (torch.randn(1, n, 2, 16, dtype=torch.bfloat16) for n in (9, 13, 13))
+bias, plain = torch.zeros(1, 1, 1, 13), ops.attention(q, k, v)
+ops.attend_by("sage", "cpu")
+assert ops.attended_by(q.device) == "sage"
+assert (ops.attention(q, k, v) - 1 - plain).abs().max() < 0.02, "another library's, in its own layout"
+assert (ops.attention(q, k, v, bias) - plain).abs().max() < 0.02, "which takes no bias"
+wide = [t.float() for t in (q, k, v)]
+assert (ops.attention(*wide) - plain.float()).abs().max() < 0.02, "nor wide numbers"
+ops.attend_by(None)
+assert torch.equal(ops.attention(q, k, v), plain)
+"""
+
+
+def test_another_librarys_attention_is_asked_in_its_own_way(tmp_path: Path) -> None:
+    """A package that stands in for SageAttention, which needs a GPU; it adds 1, so that its work is seen."""
+    (tmp_path / "sageattention").mkdir()
+    (tmp_path / "sageattention" / "__init__.py").write_text(SAGE)
+    about = tmp_path / "sageattention-2.2.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: sageattention\nVersion: 2.2.0\n")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    subprocess.run([sys.executable, "-c", ASKED], env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("sage", "sageattention"), ("flash3", "Flash Attention 3"), ("x", "cudnn")]
+)
+def test_a_library_that_is_not_there_is_refused_by_name(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        ops.attend_by(name)
+    assert str(caught.value).startswith(name)
+    assert not ops.attended_by(torch.device("cuda"))
