@@ -34,7 +34,7 @@ def draw(rows: Sequence[Mapping[str, str]]) -> str:
             case, y = row["case"], y + LINE
             parts.append(_text(12, y, case, "font-weight:600"))
         ratio = float(row["ratio"])
-        colour = OURS if row["way"].startswith("ours") or row["way"] in ("fast", "image") else OTHERS
+        colour = OURS if row["way"].startswith("ours") or row["way"] in ("fast", "scheduled", "image") else OTHERS
         parts += [
             _text(LEFT - 10, y, row["way"], "text-anchor:end"),
             f'<rect x="{LEFT}" y="{y - 13}" width="{SCALE * ratio:.0f}" height="17" rx="3" fill="{colour}"/>',

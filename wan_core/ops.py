@@ -153,12 +153,12 @@ HALVES = (torch.bfloat16, torch.float16)
 
 
 def attend_by(name: str | None, device: str = "cuda") -> None:
-    """Take attention by one of :data:`wan_core.specs.ATTENTION` from now on, in the whole process; None is torch's own choice.
+    """Take attention by another maker's library from now on, in the whole process.
 
     It holds for numbers of 16 bits where no score carries a bias; the rest stays with torch.
 
     Args:
-        name: which.
+        name: which of :data:`wan_core.specs.ATTENTION`; None is torch's own choice.
         device: the kind of device that it holds for.
 
     Raises:
