@@ -7,7 +7,7 @@ matrix products and attention take.
 
 Cases: dit-1280 and dit-5120 (two blocks of the 1.3B model, so many tokens), vae (the full-size 2.1 decoder,
 17 frames of 256x256), vae-tiny (the built-in model's, 33 frames of 128x128), clip (the built-in model, from a
-prompt to an mp4), image (its image mode beside its text mode), fast (its tiers that leave steps out beside "exact", 50 steps).
+prompt to an mp4), image (its image mode beside its text mode), fast (tiers that leave steps out, at 50 steps).
 """
 
 from __future__ import annotations

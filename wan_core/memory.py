@@ -3,7 +3,6 @@
 A model's own weights are not counted: they are resident. What comes on top is the transformer's
 activations, the conditioning's keys and values, and the decoder's present group of frames. The figures
 are fitted to measured peaks (``tests/core/test_memory.py`` holds them to those), and lean to too much.
-Encoding pictures is not estimated.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ STREAM = 5.0  # what stands beside the feed-forward's hidden layer, in the strea
 HIDDEN = 1.0  # the hidden layer; GELU is taken in place
 SLICE = 256 * 2**20  # of the hidden layer, where slicing helps
 DECODER = {True: 12.0, False: 9.2}  # of the last layer's width times a group of frames: residual kind, 2.1 kind
+ENCODER = {True: 8.8, False: 7.7}  # likewise, of its first layer's, which is always taken in float32
 _CACHE = ("inactive_file ", "active_file ")
 SPARE = 0.9  # of what is free: the rest is other people's, and what fragments
 
@@ -37,16 +37,18 @@ class Need:
         denoise: of one forward pass.
         decode: of one group of frames.
         slicing: what makes ``denoise`` so small.
+        encode: of one group of frames that are given; 0 where none are.
     """
 
     denoise: float
     decode: float
     slicing: Slicing = UNSLICED
+    encode: float = 0.0
 
     @property
     def peak(self) -> float:
-        """The larger one: they never happen at once."""
-        return max(self.denoise, self.decode)
+        """The largest one: no two happen at once."""
+        return max(self.denoise, self.decode, self.encode)
 
 
 def need(
@@ -87,6 +89,17 @@ def _decode(vae: Mapping[str, Any], size: tuple[int, int], itemsize: int) -> flo
     base = vae.get("decoder_base_dim") or vae["base_dim"]
     pixels = size[0] * size[1] / patch**2
     return DECODER[bool(vae.get("is_residual"))] * pixels * vae["scale_factor_temporal"] * base * itemsize
+
+
+def encoding(vae: Mapping[str, Any], size: tuple[int, int]) -> float:
+    """Bytes of one group of frames in the encoder.
+
+    Args:
+        vae: the VAE's config.
+        size: width and height, pixels.
+    """
+    pixels = size[0] * size[1] / (vae.get("patch_size") or 1) ** 2
+    return ENCODER[bool(vae.get("is_residual"))] * pixels * vae["scale_factor_temporal"] * vae["base_dim"] * 4
 
 
 def free(device: str | torch.device) -> float:

@@ -33,7 +33,7 @@ from wan_core.condition import (
 from wan_core.condition.video import look, preceding
 from wan_core.errors import Cancelled, CheckpointError
 from wan_core.magnitude import left_out
-from wan_core.memory import Need, need
+from wan_core.memory import Need, encoding, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
@@ -185,11 +185,13 @@ class Pipeline:
         if settled.tier == "scheduled":  # what the trunk added last, of every pass of a step
             width = config["num_attention_heads"] * config["attention_head_dim"]
             carried = branches * one * self.geometry.latent_frames(settled.num_frames) * width * itemsize
+        vae, size = self.parts.codec.vae.config, (settled.width, settled.height)
         found = need(
-            config, self.parts.codec.vae.config, (settled.width, settled.height), tokens,
-            kept * branches * (TEXT_TOKENS + told * frames), itemsize, left - carried, lean(self.device),
+            config, vae, size, tokens, kept * branches * (TEXT_TOKENS + told * frames), itemsize, left - carried,
+            lean(self.device),
         )  # fmt: skip
-        return replace(found, denoise=found.denoise + carried)
+        given = 0.0 if settled.mode == "text" else encoding(vae, size)
+        return replace(found, denoise=found.denoise + carried, encode=given)
 
     @property
     def _longest(self) -> int:
