@@ -152,11 +152,19 @@ def _load(name: str) -> Pipeline:
 
 
 def _compiled(lent: bool) -> bool | Path:
-    """What WAN_COMPILE asks for: compiling, or a folder of artifacts that were compiled ahead."""
+    """What WAN_COMPILE asks for: compiling, or a folder of artifacts that were compiled ahead.
+
+    Raises:
+        CheckpointError: it is no such folder.
+    """
     asked = os.environ.get("WAN_COMPILE", "").strip()
     if asked.lower() in ("", "0", "false"):
         return False
-    return not lent if asked.lower() in ("1", "true") else Path(asked)
+    if asked.lower() in ("1", "true"):
+        return not lent
+    if not (Path(asked) / "artifacts.json").is_file():
+        raise CheckpointError(f"WAN_COMPILE={Path(asked).name}: neither 1 nor a folder that wan_core.artifact wrote")
+    return Path(asked)
 
 
 def _dtype() -> torch.dtype | None:
@@ -296,6 +304,7 @@ def main() -> int:
     try:
         signer()
         _dtype()
+        _compiled(lent=False)
         known = specs()
         if by := os.environ.get("WAN_ATTENTION", "").strip():
             from wan_core.assembly import attend

@@ -64,8 +64,9 @@ def parser() -> argparse.ArgumentParser:
         skips = "fast leaves out steps that would change little, scheduled fixed ones"
         sub.add_argument("--tier", choices=TIERS, help=skips)
         sub.add_argument("--seed", type=int, metavar="N")
-        first = "compile first, which is worth it for a large model; or take what python -m wan_core.artifact made"
-        sub.add_argument("--compile", nargs="?", const=True, default=False, type=Path, metavar="DIR", help=first)
+        sub.add_argument("--compile", action="store_true", help="compile first: worth it for a large model")
+        ahead = "blocks that python -m wan_core.artifact compiled"
+        sub.add_argument("--artifacts", type=Path, metavar="DIR", help=ahead)
         sub.add_argument("--attention", default="", choices=ATTENTION, help="on a GPU; default: torch's own choice")
         kept = "keeps embedded prompts and heard voices"
         sub.add_argument("--cache", type=Path, metavar="DIR", default=os.environ.get("WAN_CACHE") or CACHE, help=kept)
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     if options["mode"] == "verify":
         return tell(options["file"])
     out, model, cache, loras = (options.pop(name) for name in ("out", "model", "cache", "lora"))
-    compiled, attention = (options.pop(name) for name in ("compile", "attention"))
+    compiled, attention, ahead = (options.pop(name) for name in ("compile", "attention", "artifacts"))
     options.pop("mode")
     options |= {k: tuple(options[k]) for k in ("focal_point", "reference_images") if k in options}
     try:
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         request, done = Request(**options), None
         signing = configured(os.environ)
         attend(attention)
-        pipe = load(model, cache=cache, loras=loras, compiled=compiled)
+        pipe = load(model, cache=cache, loras=loras, compiled=ahead or compiled)
         for event in produce(pipe, request, out, signing=signing):
             if isinstance(event, Progress):
                 bar(event, out)

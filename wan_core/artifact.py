@@ -3,7 +3,7 @@
 Compiling at the first video is of no use where every call is a new process, as on ZeroGPU; an artifact is loaded in a
 moment. A block is exported with its weights as arguments, so that LoRAs, offloading and a second expert take the same
 artifact, and for any number of tokens. ``python -m wan_core.artifact MODEL --out DIR`` makes them on a machine of the
-kind that they are for; ``WAN_COMPILE=DIR`` or ``--compile DIR`` takes them.
+kind that they are for; ``WAN_COMPILE=DIR`` or ``--artifacts DIR`` takes them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import logging
+import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +28,15 @@ from wan_core.errors import CheckpointError, WanError
 from wan_core.model.dit import WanBlock, WanDiT
 from wan_core.model.layers import KeyValue, Tokens
 from wan_core.ops import Slicing, attended_by
-from wan_core.specs import ModelSpec
+from wan_core.specs import ATTENTION, ModelSpec
 from wan_core.types import Request
 
 log = logging.getLogger(__name__)
 
 CONTENTS = "artifacts.json"
+MOST = 2**20  # tokens; without a bound indices would be as wide as the example needs, and silently overflow
+#: Of the host's part of a GPU's artifact: machines with that GPU have all kinds of CPUs.
+ANY_CPU = {"cpp.march": ""}
 Runner = Callable[[list[Tensor], list[Tensor]], Tensor]
 
 
@@ -104,8 +108,15 @@ def machine(device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         return {"torch": release, "device": f"cuda sm_{major}{minor}", "attention": attended_by(device)}
-    kind_of_cpu = torch.backends.cpu.get_cpu_capability()
-    return {"torch": release, "device": f"{device.type} {kind_of_cpu}", "attention": attended_by(device)}
+    return {"torch": release, "device": f"{device.type} {_cpu()}", "attention": attended_by(device)}
+
+
+def _cpu(source: Path = Path("/proc/cpuinfo")) -> str:
+    """A CPU's kind, and a mark of all that it can do: compiled code may use any of it."""
+    lines = source.read_text().splitlines() if source.exists() else [platform.processor()]
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), lines[0])
+    mark = hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:8]
+    return f"{torch.backends.cpu.get_cpu_capability()} {mark}"
 
 
 class _Lent(nn.Module):
@@ -137,25 +148,16 @@ def export(block: WanBlock, given: Given) -> torch.export.ExportedProgram:
     row = inputs(given)
     device = given.x.device
     weights = [torch.empty_like(p, device=device) for p in block.parameters()]  # they may be waiting elsewhere
-    axes = [{} if axis is None or t.shape[axis] < 2 else {axis: torch.export.Dim.DYNAMIC} for t, axis in row]
+    some = torch.export.Dim.DYNAMIC(max=MOST)  # pyright: ignore[reportCallIssue] - it can be called
+    axes = [{} if axis is None or t.shape[axis] < 2 else {axis: some} for t, axis in row]
     with torch.no_grad():
         return torch.export.export(
             _Lent(block, given), (weights, [t for t, _ in row]), dynamic_shapes=([None] * len(weights), axes)
         )
 
 
-def build(experts: Sequence[WanDiT], run: Callable[[], object], folder: Path, device: torch.device) -> list[str]:
-    """Make artifacts for every kind of call that blocks see, and write them to a folder.
-
-    Args:
-        experts: the transformers.
-        run: makes what is to be seen; one step of a request of each mode is enough.
-        folder: where to; files in it of the same names are replaced.
-        device: that the experts compute on.
-
-    Returns:
-        The kinds.
-    """
+def calls(experts: Sequence[WanDiT], run: Callable[[], object]) -> dict[str, tuple[WanBlock, Given]]:
+    """The calls that blocks see while something runs: the first one of every kind, and whose it was."""
     seen: dict[str, tuple[WanBlock, Given]] = {}
 
     def look(block: WanBlock, *given: Any) -> Tensor:
@@ -169,16 +171,39 @@ def build(experts: Sequence[WanDiT], run: Callable[[], object], folder: Path, de
         run()
     finally:
         _stand_in(experts, None)
+    return seen
+
+
+def build(experts: Sequence[WanDiT], run: Callable[[], object], folder: Path, device: torch.device) -> list[str]:
+    """Make artifacts for every kind of call that blocks see, and write them to a folder.
+
+    Args:
+        experts: the transformers.
+        run: makes what is to be seen; one step of a request of each mode is enough.
+        folder: where to; what is in it for the same kind of machine, perhaps for other models, stays.
+        device: that the experts compute on.
+
+    Returns:
+        The kinds.
+
+    Raises:
+        CheckpointError: there is something else in the folder.
+    """
+    seen = calls(experts, run)
     folder.mkdir(parents=True, exist_ok=True)
-    files = {}
+    about = _contents(folder) if (folder / CONTENTS).exists() else {}
+    files = about["files"] if about.get("machine") == machine(device) else {}
     for found, (block, call) in seen.items():
         name = f"{hashlib.sha256(found.encode()).hexdigest()[:16]}.pt2"
         log.info("compiling %s", found)
-        torch._inductor.aoti_compile_and_package(export(block, call), package_path=str(folder / name))
-        files[found] = name
-    about = {"machine": machine(device), "files": files}
-    (folder / CONTENTS).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    return list(files)
+        torch._inductor.aoti_compile_and_package(
+            export(block, call), package_path=str(folder / name),
+            inductor_configs=ANY_CPU if device.type == "cuda" else {},
+        )  # fmt: skip
+        files[found] = name  # told one by one: what is done is kept if the next one fails
+        text = json.dumps({"machine": machine(device), "files": files}, indent=2)
+        (folder / CONTENTS).write_text(text + "\n", encoding="utf-8")
+    return list(seen)
 
 
 class Artifacts:
@@ -197,26 +222,44 @@ class Artifacts:
         self._folder, self._made = folder, _contents(folder)
         self._runners: dict[str, Runner] | None = None
         self._missed: set[str | None] = set()
+        self._sliced = False
         self._builds = {block: build_of(block) for block in _blocks(experts)}
         _stand_in(experts, self._call)
 
     @property
     def told(self) -> str:
         """What a recipe says of it."""
-        return "" if self.failed else "compiled ahead"
+        if self.failed or self._sliced:
+            return ""
+        return "compiled ahead in part" if self._missed else "compiled ahead"
 
-    def ready(self, device: torch.device) -> None:
-        """Load the artifacts, if they are for this device: where it is lent, it was not there before."""
+    def ready(self, device: torch.device, slicing: Slicing) -> None:
+        """Load the artifacts, if they are for this device: where it is lent, it was not there before.
+
+        Args:
+            device: that blocks compute on.
+            slicing: of the request that comes; sliced blocks run as they are.
+        """
+        if slicing != Slicing() and not self._sliced:
+            log.info("memory is short: blocks run in slices, and as they are")
+        self._sliced = slicing != Slicing()
         if self._runners is not None or self.failed:
             return
         asked, here = self._made["machine"], machine(device)
+        builds = set(self._builds.values())
+        files = {found: name for found, name in self._made["files"].items() if found.partition(":")[0] in builds}
         if asked != here:
             self._fail(f"they are for {_words(asked)}, and this is {_words(here)}")
-            return
+        elif not files:
+            self._fail("they are for other models' blocks")
+        else:
+            self._load(files, -1 if device.index is None else device.index)
+
+    def _load(self, files: Mapping[str, str], index: int) -> None:
         try:
             load = torch._inductor.aoti_load_package
-            self._runners = {found: load(str(self._folder / name)) for found, name in self._made["files"].items()}
-        except (RuntimeError, OSError) as error:
+            self._runners = {k: load(str(self._folder / name), device_index=index) for k, name in files.items()}
+        except (RuntimeError, OSError, ValueError) as error:
             self._fail(re.sub(r"\S*/", "", str(error).partition("\n")[0]))
 
     def fresh(self, shape: object) -> bool:  # noqa: ARG002 - as of blocks that are compiled when they run
@@ -232,7 +275,7 @@ class Artifacts:
 
     def _call(self, block: WanBlock, *given: Any) -> Tensor:
         hooked = block._forward_pre_hooks or block._forward_hooks
-        if self._runners is None or torch.is_grad_enabled() or hooked:
+        if self._runners is None or self._sliced or torch.is_grad_enabled() or hooked:
             return _own(block, given)
         call = Given(*given)
         found = kind(self._builds[block], call)
@@ -264,7 +307,7 @@ def _contents(folder: Path) -> Mapping[str, Any]:
     try:
         about = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
         if about["machine"].keys() == {"torch", "device", "attention"} and about["files"]:
-            return about
+            return {"machine": dict(about["machine"]), "files": {str(k): str(v) for k, v in about["files"].items()}}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{folder.name}: no artifacts here; python -m wan_core.artifact makes them") from error
     raise CheckpointError(f"{folder.name}: {CONTENTS} is not what python -m wan_core.artifact writes")
@@ -295,12 +338,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model", help="a folder, a repository or files, as for python -m wan_core")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--device", help="default: a CUDA device if there is one")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="as WAN_DTYPE will be")
+    parser.add_argument("--attention", default="", choices=ATTENTION, help="as WAN_ATTENTION will be")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from wan_core.assembly import load
+    from wan_core.assembly import attend, load
 
     try:
-        pipe = load(options.model, options.device)
+        attend(options.attention)
+        pipe = load(options.model, options.device, getattr(torch, options.dtype) if options.dtype else None)
         if pipe.parts.storage:
             raise CheckpointError(f"weights kept as {pipe.parts.storage} are cast as they are used, and not compiled")
 

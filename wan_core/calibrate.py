@@ -76,15 +76,15 @@ def write(folder: Path, factors: Sequence[float]) -> None:
     """Put a curve into a model's ``recipe.json``.
 
     Raises:
-        CheckpointError: the model is not a folder with one.
+        CheckpointError: the model is no folder, or what stands there is no recipe.
     """
     path = folder / "recipe.json"
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-        recipe["recipe"]["magnitudes"] = list(factors)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder.name}: there is no recipe.json with a recipe in it") from error
-    path.write_text(json.dumps(recipe, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        recipe = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        recipe.setdefault("recipe", {})["magnitudes"] = list(factors)
+        path.write_text(json.dumps(recipe, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{folder.name}: its recipe.json cannot be written, or holds no recipe") from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,12 +99,12 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         factors = curve(load(options.model), steps=options.steps)
+        sys.stdout.write(json.dumps(factors) + "\n")
         if options.write:
             write(Path(options.model), factors)
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(json.dumps(factors) + "\n")
     return 0
 
 

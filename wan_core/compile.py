@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from wan_core.model.dit import WanBlock, WanDiT
+from wan_core.ops import Slicing
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Compiled:
         """What a recipe says of it."""
         return "" if self.failed else "compiled"
 
-    def ready(self, device: torch.device) -> None:
+    def ready(self, device: torch.device, slicing: Slicing) -> None:
         """Nothing that could be known before the first step."""
 
     def fresh(self, shape: object) -> bool:

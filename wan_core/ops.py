@@ -27,6 +27,7 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 log = logging.getLogger(__name__)
 _preferred: list[str] = []
 _attending: dict[str, tuple[str, Callable[..., Tensor]]] = {}  # by kind of device
+_tried: set[torch.device] = set()
 _runs: dict[int, bool] = {}  # by CUDA device: whether a Triton kernel was seen to run there
 
 
@@ -164,8 +165,8 @@ def attend_by(name: str | None, device: str = "cuda") -> None:
     Raises:
         ValueError: there is no such one, or it is not installed.
     """
-    _attending.clear()
     if name is None:
+        _attending.clear()
         return
     if name not in ATTENTION:
         raise ValueError(f"{name}: attention is by {', '.join(ATTENTION)}, or torch's own choice")
@@ -176,12 +177,27 @@ def attend_by(name: str | None, device: str = "cuda") -> None:
         attention_dispatch._check_attention_backend_requirements(backend)
     except RuntimeError as error:
         raise ValueError(f"{name}: {error}") from error
+    _attending.clear()
+    _tried.clear()
     _attending[device] = name, partial(attention_dispatch.dispatch_attention_fn, backend=backend)
 
 
-def attended_by(device: torch.device) -> str:
-    """What :func:`attend_by` was told for a device; "" where torch chooses."""
-    return _attending.get(device.type, ("",))[0]
+def attended_by(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str:
+    """What :func:`attend_by` was told for a device, if it holds for a type; "" where torch chooses."""
+    return _attending.get(device.type, ("",))[0] if dtype in HALVES else ""
+
+
+def try_attention(device: torch.device, dtype: torch.dtype, head_dim: int) -> None:
+    """Take the library that was asked for once; where it does not run, torch chooses, and the log says so."""
+    if not attended_by(device, dtype) or device in _tried:
+        return
+    _tried.add(device)
+    x = torch.zeros(1, 128, 2, head_dim, device=device, dtype=dtype)
+    try:
+        attention(x, x, x).sum().item()  # waits for it
+    except Exception as error:
+        name, _ = _attending.pop(device.type)
+        log.warning("attention by %s does not run here, torch's own does: %s", name, error)
 
 
 def attention(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wan_core.artifact import Artifacts
 from wan_core.clip import Clip, to_uint8
-from wan_core.compile import TEXT_STEP, Compiled
+from wan_core.compile import Compiled
 from wan_core.condition import (
     Conditioning,
     channel_image,
@@ -31,20 +31,16 @@ from wan_core.condition import (
     text_only,
 )
 from wan_core.condition.video import look, preceding
+from wan_core.denoising import Denoiser
 from wan_core.errors import Cancelled, CheckpointError
-from wan_core.magnitude import left_out
 from wan_core.memory import Need, encoding, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
-from wan_core.ops import attended_by, lean
+from wan_core.ops import attended_by, lean, try_attention
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
-from wan_core.plan import TEXT_TOKENS, Plan, fitting, guided_steps, price, settle
-from wan_core.sample.guide import formula, guided
-from wan_core.sample.loop import denoise, kinds, kinds_of_step
-from wan_core.sample.schedule import noise, solver
-from wan_core.sample.skip import Schedule, StepCache
+from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
 from wan_core.shots import S2V_CLIP, humo_shot, phantom_shot, speech_shots, vace_shot
 from wan_core.specs import ModelSpec
 from wan_core.types import (
@@ -55,7 +51,6 @@ from wan_core.types import (
     Frames,
     Geometry,
     Kept,
-    Preview,
     Progress,
     Request,
     Settled,
@@ -63,14 +58,12 @@ from wan_core.types import (
     VideoInput,
     never,
 )
-from wan_core.velocity import BATCHED_TOKENS, KEPT, Conditioned, Overlapped, Span, spans
+from wan_core.velocity import BATCHED_TOKENS, KEPT
 from wan_core.weights.lora import Lora, Merged, quickened
 from wan_core.weights.revision import with_loras
 
 BESIDE = 4  # latent frames' worth of tokens that references and past motion add, at most
-OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
 ONE_SHOT = {"humo": humo_shot, "phantom": phantom_shot, "vace": vace_shot}
-PREVIEW_SECONDS = 0.3  # previews come at most this often
 
 
 class Pipeline:
@@ -109,11 +102,21 @@ class Pipeline:
         """Device, precision and torch's version: what may move pixels at one seed."""
         return f"{self.device.type} {self._kind} torch {torch.__version__.partition('+')[0]}"
 
+    def _backend(self, settled: Settled) -> str:
+        """The same, and what leaves steps out: two versions of that make two videos."""
+        how = self.spec.recipe.skipping(settled.tier)
+        return f"{self.backend}, steps left out by {how}" if how else self.backend
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What the transformer computes in."""
+        return self.parts.experts[0].proj_out.weight.dtype
+
     @property
     def _kind(self) -> str:
-        kind = str(self.parts.experts[0].proj_out.weight.dtype).removeprefix("torch.")
+        kind = str(self._dtype).removeprefix("torch.")
         kind = f"{kind}, weights {self.parts.storage}" if self.parts.storage else kind
-        by = attended_by(self.device)
+        by = attended_by(self.device, self._dtype)
         kind = f"{kind}, attention by {by}" if by else kind
         return f"{kind}, {self._compiled.told}" if self._compiled is not None and self._compiled.told else kind
 
@@ -162,7 +165,7 @@ class Pipeline:
         """
         settled = self.settle(request)
         self._residence.measure(at_work=True)
-        return replace(self._fitting(settled, request.audio is not None), backend=self.backend)
+        return replace(self._fitting(settled, request.audio is not None), backend=self._backend(settled))
 
     def _fitting(self, settled: Settled, spoken: bool) -> Plan:
         priced = price(settled, self.spec, self.geometry, self.parts.experts[0].config, self._longest)
@@ -246,6 +249,13 @@ class Pipeline:
                 raise Cancelled("stopped before the first decoded group")
             yield Frames(np.stack(some))
 
+    def _prepare(self) -> None:
+        """Find out what runs on the device, which is there by now, before anything tells of it."""
+        first = self.parts.experts[0]
+        try_attention(self.device, self._dtype, first.config["attention_head_dim"])
+        if self._compiled is not None:
+            self._compiled.ready(self.device, first.slicing)
+
     @property
     def _speaks(self) -> bool:
         """Whether this is an S2V model, which makes clip after clip."""
@@ -277,9 +287,8 @@ class Pipeline:
         for expert in self.parts.experts:
             expert.slicing = self._need(settled, left).slicing
         heard = None if material.sound is None else material.sound.stereo
-        if self._compiled is not None:
-            self._compiled.ready(self.device)
-        yield Started(settled, heard, self.spec.name, self.spec.revision, self.backend)
+        self._prepare()
+        yield Started(settled, heard, self.spec.name, self.spec.revision, self._backend(settled))
         yield Progress("encode", 0, 1)
         shots, recent = self._shots(material), None
         while (shot := _next(shots, recent)) is not None:
@@ -301,8 +310,7 @@ class Pipeline:
         material = self._open(request)
         self._residence.measure()
         self._residence.settle(lambda left: self._need(material.settled, left).peak)
-        if self._compiled is not None:
-            self._compiled.ready(self.device)
+        self._prepare()
         shot = next(self._shots(material))
         steps = self._denoise(material.settled, shot, never)
         while True:
@@ -349,53 +357,7 @@ class Pipeline:
         return channel_image(base, first, last[0] if last else None, frames, parts.codec.encode, features)
 
     def _denoise(self, settled: Settled, shot: Shot, cancelled: CancelCheck) -> Generator[Event, None, Tensor]:
-        channels, _, *size = self.geometry.latents(1, settled.height, settled.width)
-        told, experts = shot.conditioning, self.parts.experts
-        stretches = (
-            spans(shot.frames, self._longest, OVERLAP) if settled.mode == "reference" else [Span(0, shot.frames)]
-        )
-        text_step = TEXT_STEP if self._compiled is not None and self._compiled.told else 1
-        state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(self.device)
-        video = slice(told.ahead, told.ahead + shot.frames)
-        flow = self._solver(settled, shot)
-        guide = formula(settled, shot.guide, [float(t) for t in flow.timesteps], guided_steps(settled))
-        skip = self._skip(settled, kinds(flow.timesteps, guide, self.spec.boundary))
-        carry = skip if isinstance(skip, Schedule) else None
-        velocity = (
-            Conditioned(experts, told, text_step=text_step, carry=carry)
-            if len(stretches) == 1
-            else Overlapped(experts, told, stretches, text_step, carry)
-        )
-        if self._compiled is not None:
-            ends = kinds_of_step(flow.timesteps, guide, self.spec.boundary)
-            branches = tuple(frozenset(guide.weights(float(t), expert)) for t, expert in ends)
-            shape = (told.shape(state, text_step), branches, experts[0].slicing)
-            if self._compiled.fresh(shape):
-                yield Progress("compile", 0, 1, shot.clip, shot.clips)
-                self._compiled.prepare(shape, lambda: [guided(velocity, state, t, e, guide) for t, e in ends])
-        steps = denoise(velocity, state, flow, guide, self.spec.boundary, cancelled, skip)
-        shown = time.monotonic()
-        for done in steps:
-            state = told.keep_first(done.latents)
-            yield Progress("denoise", done.step, done.of, shot.clip, shot.clips)
-            if done.step < done.of and time.monotonic() - shown > PREVIEW_SECONDS:
-                shown = time.monotonic()
-                yield Preview(self.parts.codec.preview(state[:, :, video]).numpy(), done.step)
-        return state[:, :, video]
-
-    def _skip(self, settled: Settled, kinds: Sequence[object]) -> StepCache | Schedule | None:
-        """What leaves steps out, if a request allows that."""
-        recipe = self.spec.recipe
-        if settled.tier == "scheduled":
-            return Schedule(left_out(recipe, kinds))
-        return StepCache(settled.num_inference_steps, recipe.tolerance) if settled.tier == "fast" else None
-
-    def _solver(self, settled: Settled, shot: Shot) -> Any:
-        recipe = self.spec.recipe
-        own = settled.flow_shift == recipe.shift_for(settled.width, settled.height)
-        levels = recipe.levels if own else ()
-        steps, shift = settled.num_inference_steps, settled.flow_shift
-        return solver(settled.sampler, steps, shift, self.device, levels, shot.seed)
+        return Denoiser(self.parts, self._compiled, self._longest).run(settled, shot, cancelled)
 
     def _decode(self, shot: Shot, latents: Tensor, cancelled: CancelCheck) -> Generator[Event, None, Tensor | None]:
         """Yield the shot's frames; return the last ones, (1, 3, n, H, W), for the next shot."""

@@ -104,7 +104,7 @@ def _guidance(request: Request, spec: ModelSpec) -> tuple[str, float, float]:
 
 def _tier(request: Request, spec: ModelSpec) -> str:
     tier = _choice("tier", request.tier, TIERS)
-    if tier == "scheduled" and not spec.recipe.magnitudes:
+    if tier == "scheduled" and not spec.scheduled:
         raise RequestError("tier", tier, f"{spec.name} has no schedule of steps to leave out", "try fast")
     return tier
 
@@ -335,7 +335,7 @@ def price(settled: Settled, spec: ModelSpec, geometry: Geometry, config: Mapping
     if branches == 2 and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
         branches = 1
     guided = guided_steps(settled)
-    steps = [step in guided for step in range(settled.num_inference_steps)]
+    steps = [branches > 1 and step in guided for step in range(settled.num_inference_steps)]
     skipped = left_out(spec.recipe, steps) if settled.tier == "scheduled" else ()
     passes = stretches * sum(branches if full else 1 for i, full in enumerate(steps) if i not in skipped)
     return Plan(settled, spec.name, tokens, passes, passes * forward_flops(config, tokens))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from tests.core import test_pipeline as checkpoints
+from tests.core import test_reference as reference
+from tests.core import test_vace
 from wan_core import Request, artifact, load
 from wan_core.errors import CheckpointError
+from wan_core.offload import Bus, Lane
+from wan_core.ops import Slicing
 from wan_core.pipeline import Pipeline
 from wan_core.types import Started
 from wan_core.weights.lora import listed
@@ -72,6 +77,35 @@ def test_one_artifact_a_mode_serves_every_size_prompt_and_block(
     assert "compiled ahead" in fast.backend
 
 
+def opened_as(name: str, folder: Path) -> tuple[Pipeline, Request, dict[str, Any]]:
+    """A model of a kind, a request to it, and what makes a larger one of that."""
+    if name in ("humo1", "s2v"):
+        pipe = load(reference.checkpoint(folder, name), "cpu", torch.float32)
+        return pipe, reference.asked(audio=reference.voice(0.6), guidance_scale=1.0), {"width": 128}
+    peer = test_vace.checkpoint(2) if name == "vace" else checkpoints.checkpoint(name, 2 if name == "t2v" else 1)
+    pipe = checkpoints.ours(peer, folder)
+    picture = {"image": checkpoints.picture(1)} if name == "clip" else {}
+    return pipe, asked(num_inference_steps=1, **picture), {"width": 96, "num_frames": 17, "prompt": PROMPTS[1]}
+
+
+@pytest.mark.parametrize("name", ["t2v", "clip", "vace", "humo1", "s2v"])
+def test_blocks_of_every_family_are_exported_for_any_size(name: str, tmp_path: Path) -> None:
+    """Up to the compiler, which takes long and knows nothing of families."""
+    pipe, small, more = opened_as(name, tmp_path)
+    first, other = (
+        artifact.calls(pipe.parts.experts, lambda some=some: pipe.latents(some))
+        for some in (small, replace(small, **more))
+    )
+    assert first.keys() == other.keys()
+    assert len(first) == (3 if name == "vace" else 1)  # the first block of its branch has a weight more
+    for found, (block, given) in first.items():
+        program = artifact.export(block, given).module()
+        for one, call in ((block, given), other[found]):
+            with torch.no_grad():
+                mine = program([*one.parameters()], [tensor for tensor, _ in artifact.inputs(call)])
+                assert (mine - one(*call)).abs().max() <= 1e-5
+
+
 def test_loras_are_seen_by_an_artifact(folders: tuple[Path, Path], tmp_path: Path) -> None:
     fast = opened(folders, folders[1])
     before, noted = fast.latents(asked()), plain_calls(fast)
@@ -85,6 +119,28 @@ def test_loras_are_seen_by_an_artifact(folders: tuple[Path, Path], tmp_path: Pat
     assert not noted
 
 
+def test_blocks_that_pass_through_slots_take_the_same_artifact(folders: tuple[Path, Path]) -> None:
+    fast = opened(folders, folders[1])
+    expected, noted = fast.latents(asked()), plain_calls(fast)
+    experts = fast.parts.experts
+    lane = Lane([list(experts[0].blocks)], 2, Bus(torch.device("cpu")))
+    experts[0].walk = lane.walk
+    assert torch.equal(fast.latents(asked()), expected)
+    lane.close()
+    assert not noted
+
+
+def test_sliced_blocks_run_as_they_are_and_say_so(folders: tuple[Path, Path]) -> None:
+    plain, fast = opened(folders, False), opened(folders, folders[1])
+    for pipe in (plain, fast):
+        pipe.parts.experts[0].slicing = Slicing(feed_forward=1000)
+    assert torch.equal(fast.latents(asked()), plain.latents(asked()))
+    assert "compiled" not in fast.backend
+    fast.parts.experts[0].slicing = Slicing()
+    fast.latents(asked())
+    assert "compiled ahead" in fast.backend
+
+
 def test_a_call_that_no_artifact_was_made_for_runs_plain_and_is_told(
     folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,6 +149,19 @@ def test_a_call_that_no_artifact_was_made_for_runs_plain_and_is_told(
     assert (fast.latents(both) - plain.latents(both)).abs().max() <= 1e-4  # prompts are padded further
     assert "no artifact was made for this call" in caplog.text
     assert len(caplog.records) == 1
+    assert "in part" in fast.backend
+
+
+def test_artifacts_of_other_models_are_not_taken(
+    folders: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    about = json.loads((folders[1] / artifact.CONTENTS).read_text())
+    about["files"] = {"WanBlock 0" + found[10:]: name for found, name in about["files"].items()}
+    (tmp_path / artifact.CONTENTS).write_text(json.dumps(about))
+    fast = opened(folders, tmp_path)
+    fast.latents(asked())
+    assert "other models" in caplog.text
+    assert "compiled" not in fast.backend
 
 
 def test_artifacts_of_another_machine_are_not_taken(

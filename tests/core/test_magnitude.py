@@ -123,7 +123,40 @@ def test_what_cannot_be_measured_or_written_is_refused(tmp_path: Path, capsys: p
     mine = checkpoints.ours(checkpoints.checkpoint("t2v", 2), tmp_path)
     with pytest.raises(CheckpointError, match="one expert"):
         calibrate.curve(mine)
+    (tmp_path / "recipe.json").write_text("[]")
     with pytest.raises(CheckpointError, match=tmp_path.name):
         calibrate.write(tmp_path, [1.0])
     assert calibrate.main([str(tmp_path / "gone")]) == 1
     assert "gone" in capsys.readouterr().err
+
+
+def test_a_recipe_is_made_where_there_is_none(tmp_path: Path) -> None:
+    calibrate.write(tmp_path, [0.9, 0.8])
+    assert own_recipe(SPECS["wan2.1-t2v-1.3b"], Root(tmp_path)).recipe.magnitudes == (0.9, 0.8)
+
+
+@pytest.mark.parametrize("said", ['"magnitudes": [1, 0]', '"magnitudes": ["a"]', '"limits": [1]', '"limits": {"a": 1}'])
+def test_a_curve_that_is_none_is_refused(said: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(f'{{"recipe": {{{said}}}}}')
+    with pytest.raises(CheckpointError, match=r"recipe\.json"):
+        own_recipe(SPECS["wan2.1-t2v-1.3b"], Root(tmp_path))
+
+
+def test_two_schedules_are_told_apart(tmp_path: Path) -> None:
+    """A finished video is only handed out again for what was made in the same way."""
+    mine, asked = scheduled(tmp_path, Limits())
+    before = mine.plan(replace(asked, tier="scheduled")).backend
+    mine.parts.spec = replace(mine.spec, recipe=replace(mine.spec.recipe, limits=Limits(0.1, 3, 0.2)))
+    assert before != mine.plan(replace(asked, tier="scheduled")).backend
+    assert "MagCache" in before
+    assert "MagCache" not in mine.plan(asked).backend
+
+
+def test_the_plan_knows_what_is_left_out_without_guidance_too(tmp_path: Path) -> None:
+    mine, asked = scheduled(tmp_path, Limits(0.1, 3, 0.2), branches=1)
+    half = replace(asked, tier="scheduled", guidance_stop=0.5)
+    passes: list[int] = []
+    hook = mine.parts.experts[0].blocks[0].ffn.register_forward_hook(lambda *_: passes.append(1))
+    mine.latents(half)
+    hook.remove()
+    assert len(passes) == mine.plan(half).passes

@@ -126,7 +126,7 @@ SAGE = """
 import torch
 
 def sageattn(q, k, v, tensor_layout, is_causal, sm_scale, return_lse, **_):
-    assert tensor_layout == "NHD" and not is_causal and not return_lse
+    assert tensor_layout == "NHD" and not is_causal and not return_lse and q.shape[-1] % 8 == 0
     scores = torch.einsum("blhd,bshd->bhls", q.double(), k.double()) * (sm_scale or q.shape[-1] ** -0.5)
     return torch.einsum("bhls,bshd->blhd", scores.softmax(-1), v.double()).to(q.dtype) + 1
 sageattn_qk_int8_pv_fp8_cuda = sageattn_qk_int8_pv_fp8_cuda_sm90 = sageattn
@@ -144,6 +144,15 @@ assert (ops.attention(q, k, v) - 1 - plain).abs().max() < 0.02, "another library
 assert (ops.attention(q, k, v, bias) - plain).abs().max() < 0.02, "which takes no bias"
 wide = [t.float() for t in (q, k, v)]
 assert (ops.attention(*wide) - plain.float()).abs().max() < 0.02, "nor wide numbers"
+try:
+    ops.attend_by("flash3", "cpu")
+except ValueError:
+    assert ops.attended_by(q.device) == "sage", "a bad name leaves what was"
+ops.try_attention(q.device, q.dtype, 16)
+assert ops.attended_by(q.device) == "sage" and not ops.attended_by(q.device, torch.float32)
+ops.attend_by("sage", "cpu")
+ops.try_attention(q.device, q.dtype, 13)
+assert not ops.attended_by(q.device), "what does not run is let go"
 ops.attend_by(None)
 assert torch.equal(ops.attention(q, k, v), plain)
 """

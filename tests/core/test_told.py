@@ -65,7 +65,7 @@ def test_where_weights_wait_is_translated(language: str) -> None:
 def left_in_english(text: str) -> set[str]:
     """English words in a translation, formats and examples aside."""
     text = re.sub('"a red ball bouncing on grass"', "", text)
-    names = {"Wan", "PNG", "JPEG", "WebP", "WAN", "MODEL", "RAM", *KINDS.replace(",", "").split()}
+    names = {"Wan", "PNG", "JPEG", "WebP", "WAN", "MODEL", "RAM", "fast", *KINDS.replace(",", "").split()}
     return set(re.findall("[A-Za-z]{3,}", text)) - names
 
 

@@ -168,6 +168,9 @@ def _model_differs(recipe: dict[str, Any], wanted: dict[str, Any], mode: str, sp
     if wanted.get("num_frames", 0) > spec.max_frames:
         differs.append(f"{spec.name} makes at most {spec.max_frames} frames.")
         wanted["num_frames"] = spec.max_frames
+    if wanted.get("tier") == "scheduled" and not spec.scheduled:
+        differs.append(f"{spec.name} has no schedule of steps to leave out.")
+        wanted["tier"] = "exact"
     if recipe.get("fps", spec.recipe.fps) != spec.recipe.fps:
         differs.append(f"It has {recipe['fps']} frames a second; {spec.name} makes {spec.recipe.fps}.")
     return differs

@@ -215,12 +215,20 @@ def named(handler: Callable[..., Any], names: list[str], required: tuple[str, ..
 # --- what a video says ------------------------------------------------------------------------
 
 
-def link_handler(mode: str, names: list[str]) -> Callable[[str], list[Any]]:
-    """Fill one tab's inputs from the recipe in the address, if it is this tab's."""
+def link_handler(mode: str, names: list[str], scheduled: bool) -> Callable[[str], list[Any]]:
+    """Fill one tab's inputs from the recipe in the address, if it is this tab's.
+
+    Args:
+        mode: the tab's.
+        names: its inputs' names.
+        scheduled: whether its model has that tier.
+    """
 
     def fill(recipe: str) -> list[Any]:
         wanted = recipe_in_address(recipe)
         values = flattened(wanted) if wanted.get("mode") == mode else {}
+        if not scheduled and values.get("tier") == "scheduled":
+            del values["tier"]
         return [values.get(name, gr.skip()) for name in names]
 
     return fill

@@ -172,7 +172,7 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
                 widgets[name] = gr.Number(value=0 if follow else side, label=word, precision=0)
         if recipe.steps > FEW_STEPS:
             ways = [(label("All of them"), "exact"), (label("Only those that change something (faster)"), "fast")]
-            if recipe.magnitudes:
+            if spec.scheduled:
                 ways.append((label("Those of a fixed schedule (faster)"), "scheduled"))
             widgets["tier"] = gr.Radio(ways, value="exact", label=label("Steps that are computed"))
         widgets["sampler"] = gr.Radio(list(SAMPLERS), value=recipe.sampler, label=label("Sampler"))

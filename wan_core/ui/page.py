@@ -308,4 +308,5 @@ def _wire(tab: Tab, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit
     visit.takers |= {name: (widgets[name], widgets["prompt"]) for name in takes}
     visit.stages.append((tab.mode, shown.view))
     visit.returns.append((tab.follow(), outputs))
-    visit.fills.append((link_handler(tab.mode, tab.names), order))
+    ways = widgets["tier"].choices if "tier" in widgets else []
+    visit.fills.append((link_handler(tab.mode, tab.names, any(way == "scheduled" for _, way in ways)), order))

@@ -87,6 +87,9 @@ SENTENCES = {
     "{model} guides text, pictures and sound apart, in a way of its own": (
         "{model}は文・画像・音声を独自の方法で別々にガイドします", "{model} 以自己的方式分别引导文本、图片和声音",
     ),
+    "{model} has no schedule of steps to leave out": (
+        "{model}には省くステップの予定がありません", "{model} 没有可省略步骤的安排",
+    ),
     "its first step stands still, which renoise takes for a finished video": (
         "最初のステップは動かないため、renoiseでは使えません", "其第一步静止不动，renoise 会将其当作成品视频",
     ),
@@ -223,6 +226,9 @@ SENTENCES = {
     ),
     "{model} only makes {size}.": ("{model}は{size}だけを作ります。", "{model} 只能生成 {size}。"),
     "{model} makes at most {n} frames.": ("{model}は{n}フレームまでです。", "{model} 最多 {n} 帧。"),
+    "{model} has no schedule of steps to leave out.": (
+        "{model}には省くステップの予定がありません。", "{model} 没有可省略步骤的安排。",
+    ),
     "It has {old} frames a second; {model} makes {new}.": (
         "毎秒{old}フレームの動画です。{model}は毎秒{new}フレームです。",
         "原为每秒 {old} 帧；{model} 为每秒 {new} 帧。",

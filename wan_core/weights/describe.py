@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,14 @@ def own_recipe(spec: ModelSpec, root: Root) -> ModelSpec:
     try:
         changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
         if "limits" in changes:
-            changes["limits"] = Limits(*changes["limits"])
+            error, longest, first = changes["limits"]
+            changes["limits"] = Limits(float(error), int(longest), float(first))
+        if not all(0 < factor < math.inf for factor in changes.get("magnitudes", ())):
+            raise ValueError("magnitudes must be above 0")
         note = own.get("note", {})
         own["note"] = {"en": note} if isinstance(note, str) else dict(note)
         if "modes" in own:
             own["modes"] = frozenset(own["modes"])
         return replace(spec, recipe=replace(spec.recipe, **changes), **own | {"revision": revision(root)})
     except (TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError("recipe.json: it names something that a recipe does not have") from error
+        raise CheckpointError("recipe.json: it names something that a recipe does not have, or not so") from error

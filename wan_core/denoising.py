@@ -1,0 +1,115 @@
+"""One shot, from noise to finished latents: solver, guidance, experts and skipping, put together and run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from wan_core.artifact import Artifacts
+from wan_core.compile import TEXT_STEP, Compiled
+from wan_core.magnitude import left_out
+from wan_core.parts import Parts, Shot
+from wan_core.plan import guided_steps
+from wan_core.sample.guide import Guide, Velocity, formula, guided
+from wan_core.sample.loop import denoise, kinds, kinds_of_step
+from wan_core.sample.schedule import noise, solver
+from wan_core.sample.skip import Schedule, StepCache
+from wan_core.types import CancelCheck, Event, Preview, Progress, Settled
+from wan_core.velocity import Conditioned, Overlapped, Span, spans
+
+OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
+PREVIEW_SECONDS = 0.3  # previews come at most this often
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A model's way from noise to latents.
+
+    Attributes:
+        parts: the model.
+        compiled: what runs its blocks, or None for their own code.
+        longest: latent frames that are denoised at once, at most.
+    """
+
+    parts: Parts
+    compiled: Compiled | Artifacts | None
+    longest: int
+
+    def run(self, settled: Settled, shot: Shot, cancelled: CancelCheck) -> Generator[Event, None, Tensor]:
+        """Denoise one shot.
+
+        Args:
+            settled: the request.
+            shot: what of it.
+            cancelled: asked before every step.
+
+        Yields:
+            ``Progress`` and ``Preview``.
+
+        Returns:
+            (1, C, T, h, w) float32, the shot's frames without what stands beside them.
+
+        Raises:
+            Cancelled: when ``cancelled`` says so.
+        """
+        parts, told, boundary = self.parts, shot.conditioning, self.parts.spec.boundary
+        channels, _, *size = parts.geometry.latents(1, settled.height, settled.width)
+        state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(parts.device)
+        video = slice(told.ahead, told.ahead + shot.frames)
+        flow = self._solver(settled, shot)
+        guide = formula(settled, shot.guide, [float(t) for t in flow.timesteps], guided_steps(settled))
+        skip = self._skip(settled, flow.timesteps, guide)
+        velocity = self._velocity(settled, shot, skip if isinstance(skip, Schedule) else None)
+        yield from self._compile(shot, velocity, state, flow.timesteps, guide)
+        shown = time.monotonic()
+        for done in denoise(velocity, state, flow, guide, boundary, cancelled, skip):
+            state = told.keep_first(done.latents)
+            yield Progress("denoise", done.step, done.of, shot.clip, shot.clips)
+            if done.step < done.of and time.monotonic() - shown > PREVIEW_SECONDS:
+                shown = time.monotonic()
+                yield Preview(parts.codec.preview(state[:, :, video]).numpy(), done.step)
+        return state[:, :, video]
+
+    @property
+    def _text_step(self) -> int:
+        return TEXT_STEP if self.compiled is not None and self.compiled.told else 1
+
+    def _solver(self, settled: Settled, shot: Shot) -> Any:
+        recipe = self.parts.spec.recipe
+        own = settled.flow_shift == recipe.shift_for(settled.width, settled.height)
+        levels = recipe.levels if own else ()
+        steps, shift = settled.num_inference_steps, settled.flow_shift
+        return solver(settled.sampler, steps, shift, self.parts.device, levels, shot.seed)
+
+    def _skip(self, settled: Settled, timesteps: Tensor, guide: Guide) -> StepCache | Schedule | None:
+        """What leaves steps out, if a request allows that."""
+        recipe = self.parts.spec.recipe
+        if settled.tier == "scheduled":
+            return Schedule(left_out(recipe, kinds(timesteps, guide, self.parts.spec.boundary)))
+        return StepCache(settled.num_inference_steps, recipe.tolerance) if settled.tier == "fast" else None
+
+    def _velocity(self, settled: Settled, shot: Shot, carry: Schedule | None) -> Velocity:
+        experts, told = self.parts.experts, shot.conditioning
+        stretches = [Span(0, shot.frames)]
+        if settled.mode == "reference":
+            stretches = spans(shot.frames, self.longest, OVERLAP)
+        if len(stretches) == 1:
+            return Conditioned(experts, told, text_step=self._text_step, carry=carry)
+        return Overlapped(experts, told, stretches, self._text_step, carry)
+
+    def _compile(
+        self, shot: Shot, velocity: Velocity, state: Tensor, timesteps: Tensor, guide: Guide
+    ) -> Generator[Event, None, None]:
+        """Let blocks be compiled for this shape, where that has not been done."""
+        if self.compiled is None:
+            return
+        ends = kinds_of_step(timesteps, guide, self.parts.spec.boundary)
+        branches = tuple(frozenset(guide.weights(float(t), expert)) for t, expert in ends)
+        shape = (shot.conditioning.shape(state, self._text_step), branches, self.parts.experts[0].slicing)
+        if self.compiled.fresh(shape):
+            yield Progress("compile", 0, 1, shot.clip, shot.clips)
+            self.compiled.prepare(shape, lambda: [guided(velocity, state, t, e, guide) for t, e in ends])
