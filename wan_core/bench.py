@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import ctypes
 import platform
 import statistics
 import subprocess
@@ -116,6 +117,9 @@ def peak(work: Work) -> float:
         before = torch.cuda.memory_allocated()
         work()
         return torch.cuda.max_memory_allocated() - before
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # pages that an allocator keeps for later would hide what a run takes
+        libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest mark
     before = _status("VmRSS")
     work()

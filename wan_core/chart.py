@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-LINE, LEFT, SCALE, EDGE = 24, 230, 300, 90  # pixels: a row, its words, a ratio of 1, and room behind a bar
+LINE, LEFT, SCALE, EDGE = 24, 230, 300, 104  # pixels: a row, its words, a ratio of 1, and room behind a bar
 OURS, OTHERS, WORDS = "#2f7bd9", "#9aa3ad", "#1d2733"
 STYLE = "font:13px system-ui,sans-serif"
 
