@@ -30,6 +30,7 @@ from assets.tiny import detect, world
 from assets.tiny.captions import LANGUAGES, plain
 from assets.tiny.world import Scene
 from wan_core.pipeline import Pipeline
+from wan_core.plan import TIERS
 
 T = TypeVar("T")
 FIELDS = ("colour", "shape", "motion", "background")
@@ -191,7 +192,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     parser.add_argument("--recordings", nargs="*", type=Path, default=[], help="speech for the reference model")
     parser.add_argument("--steps", type=int, help="of text mode; default: the recipe's")
-    parser.add_argument("--tier", default="exact", choices=("exact", "fast"), help="of text mode")
+    parser.add_argument("--tier", default="exact", choices=TIERS, help="of text mode")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     args = parser.parse_args()
     begin = time.monotonic()

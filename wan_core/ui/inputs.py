@@ -171,9 +171,9 @@ def _advanced(mode: str, spec: ModelSpec) -> dict[str, Any]:
                 word = label(name.capitalize() + hint)
                 widgets[name] = gr.Number(value=0 if follow else side, label=word, precision=0)
         if recipe.steps > FEW_STEPS:
-            ways = [(label("All of them"), "exact"), (label("Only those that change something (faster)"), "fast")]
+            ways = [(label("All of them"), "exact"), (label("As needed (faster)"), "fast")]
             if spec.scheduled:
-                ways.append((label("Those of a fixed schedule (faster)"), "scheduled"))
+                ways.append((label("By schedule (faster)"), "scheduled"))
             widgets["tier"] = gr.Radio(ways, value="exact", label=label("Steps that are computed"))
         widgets["sampler"] = gr.Radio(list(SAMPLERS), value=recipe.sampler, label=label("Sampler"))
         widgets["flow_shift"] = gr.Number(value=LEFT_OPEN["flow_shift"], label=label("Flow shift (0: the model's own)"))

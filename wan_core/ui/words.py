@@ -56,8 +56,8 @@ WORDS = {
     "As the picture": ("画像に合わせる", "随图片"),
     "Steps that are computed": ("計算するステップ", "计算的步骤"),
     "All of them": ("すべて", "全部"),
-    "Only those that change something (faster)": ("変化のあるものだけ（速い）", "仅有变化的步骤（更快）"),
-    "Those of a fixed schedule (faster)": ("決まった予定のものだけ（速い）", "仅固定安排的步骤（更快）"),
+    "As needed (faster)": ("必要な分（速い）", "按需（更快）"),
+    "By schedule (faster)": ("予定どおり（速い）", "按安排（更快）"),
     "Sampler": ("サンプラー", "采样器"),
     "Flow shift (0: the model's own)": ("フローシフト（0でモデル既定）", "流偏移（0 为模型默认）"),
     "Use a face or a voice only with the consent of the person it belongs to": (
