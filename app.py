@@ -36,6 +36,7 @@ import gradio as gr
 from wan_core import BUILT_IN, CACHE, SPEAKER, Request, WanError
 from wan_core.errors import CheckpointError, DeviceError, RequestError
 from wan_core.plan import Plan
+from wan_core.specs import ARTIFACTS
 from wan_core.studio.credentials import Signing, configured
 from wan_core.studio.jobs import Jobs
 from wan_core.studio.ledger import Ledger
@@ -162,7 +163,7 @@ def _compiled(lent: bool) -> bool | Path:
         return False
     if asked.lower() in ("1", "true"):
         return not lent
-    if not (Path(asked) / "artifacts.json").is_file():
+    if not (Path(asked) / ARTIFACTS).is_file():
         raise CheckpointError(f"WAN_COMPILE={Path(asked).name}: neither 1 nor a folder that wan_core.artifact wrote")
     return Path(asked)
 

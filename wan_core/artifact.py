@@ -28,12 +28,11 @@ from wan_core.errors import CheckpointError, WanError
 from wan_core.model.dit import WanBlock, WanDiT
 from wan_core.model.layers import KeyValue, Tokens
 from wan_core.ops import Slicing, attended_by
-from wan_core.specs import ATTENTION, ModelSpec
+from wan_core.specs import ARTIFACTS, ATTENTION, ModelSpec
 from wan_core.types import Request
 
 log = logging.getLogger(__name__)
 
-CONTENTS = "artifacts.json"
 MOST = 2**20  # tokens; without a bound indices would be as wide as the example needs, and silently overflow
 #: Of the host's part of a GPU's artifact: machines with that GPU have all kinds of CPUs.
 ANY_CPU = {"cpp.march": ""}
@@ -191,7 +190,7 @@ def build(experts: Sequence[WanDiT], run: Callable[[], object], folder: Path, de
     """
     seen = calls(experts, run)
     folder.mkdir(parents=True, exist_ok=True)
-    about = _contents(folder) if (folder / CONTENTS).exists() else {}
+    about = _contents(folder) if (folder / ARTIFACTS).exists() else {}
     files = about["files"] if about.get("machine") == machine(device) else {}
     for found, (block, call) in seen.items():
         name = f"{hashlib.sha256(found.encode()).hexdigest()[:16]}.pt2"
@@ -202,7 +201,7 @@ def build(experts: Sequence[WanDiT], run: Callable[[], object], folder: Path, de
         )  # fmt: skip
         files[found] = name  # told one by one: what is done is kept if the next one fails
         text = json.dumps({"machine": machine(device), "files": files}, indent=2)
-        (folder / CONTENTS).write_text(text + "\n", encoding="utf-8")
+        (folder / ARTIFACTS).write_text(text + "\n", encoding="utf-8")
     return list(seen)
 
 
@@ -229,7 +228,7 @@ class Artifacts:
     @property
     def told(self) -> str:
         """What a recipe says of it."""
-        if self.failed or self._sliced:
+        if self._runners is None or self._sliced:  # before the device is there nothing is known
             return ""
         return "compiled ahead in part" if self._missed else "compiled ahead"
 
@@ -305,12 +304,12 @@ def _blocks(experts: Sequence[WanDiT]) -> list[WanBlock]:
 
 def _contents(folder: Path) -> Mapping[str, Any]:
     try:
-        about = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+        about = json.loads((folder / ARTIFACTS).read_text(encoding="utf-8"))
         if about["machine"].keys() == {"torch", "device", "attention"} and about["files"]:
             return {"machine": dict(about["machine"]), "files": {str(k): str(v) for k, v in about["files"].items()}}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{folder.name}: no artifacts here; python -m wan_core.artifact makes them") from error
-    raise CheckpointError(f"{folder.name}: {CONTENTS} is not what python -m wan_core.artifact writes")
+    raise CheckpointError(f"{folder.name}: {ARTIFACTS} is not what python -m wan_core.artifact writes")
 
 
 def _words(of: Mapping[str, str]) -> str:

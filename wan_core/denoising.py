@@ -15,7 +15,7 @@ from wan_core.magnitude import left_out
 from wan_core.parts import Parts, Shot
 from wan_core.plan import guided_steps
 from wan_core.sample.guide import Guide, Velocity, formula, guided
-from wan_core.sample.loop import denoise, kinds, kinds_of_step
+from wan_core.sample.loop import denoise, kinds, one_of_each
 from wan_core.sample.schedule import noise, solver
 from wan_core.sample.skip import Schedule, StepCache
 from wan_core.types import CancelCheck, Event, Preview, Progress, Settled
@@ -107,9 +107,8 @@ class Denoiser:
         """Let blocks be compiled for this shape, where that has not been done."""
         if self.compiled is None:
             return
-        ends = kinds_of_step(timesteps, guide, self.parts.spec.boundary)
-        branches = tuple(frozenset(guide.weights(float(t), expert)) for t, expert in ends)
-        shape = (shot.conditioning.shape(state, self._text_step), branches, self.parts.experts[0].slicing)
+        each = one_of_each(timesteps, guide, self.parts.spec.boundary)
+        shape = (shot.conditioning.shape(state, self._text_step), tuple(each), self.parts.experts[0].slicing)
         if self.compiled.fresh(shape):
             yield Progress("compile", 0, 1, shot.clip, shot.clips)
-            self.compiled.prepare(shape, lambda: [guided(velocity, state, t, e, guide) for t, e in ends])
+            self.compiled.prepare(shape, lambda: [guided(velocity, state, t, e, guide) for (e, _), t in each.items()])

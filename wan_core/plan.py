@@ -10,7 +10,7 @@ from typing import Any
 
 from wan_core.errors import RequestError
 from wan_core.magnitude import left_out
-from wan_core.specs import ModelSpec
+from wan_core.specs import ModelSpec, Recipe
 from wan_core.types import Geometry, Request, Settled
 
 PROMPT_LIMIT = 2000
@@ -52,10 +52,7 @@ def settle(
     recipe = spec.recipe
     _check_mode(request, spec)
     width, height = _size(request, spec, geometry, picture)
-    guidance = _number("guidance_scale", request.guidance_scale, recipe.guidance, 1.0, 20.0)
-    low = recipe.guidance_low if recipe.guidance_low is not None else guidance
-    if request.guidance_scale is not None and recipe.guidance_low is None:
-        low = guidance
+    guidance, low = _scales(request, recipe)
     method, start, stop = _guidance(request, spec)
     return Settled(
         prompt=_prompt(request.prompt),
@@ -65,7 +62,7 @@ def settle(
         num_frames=_frames(request, spec, geometry, sound_seconds, shown),
         num_inference_steps=_integer("num_inference_steps", request.num_inference_steps, recipe.steps, 1, 100),
         guidance_scale=guidance,
-        guidance_scale_2=_number("guidance_scale_2", request.guidance_scale_2, low, 1.0, 20.0),
+        guidance_scale_2=low,
         audio_guidance_scale=_number(
             "audio_guidance_scale", request.audio_guidance_scale, recipe.audio_guidance, 0.0, 20.0
         ),
@@ -86,6 +83,13 @@ def settle(
         guidance_stop=stop,
         in_front=in_front,
     )
+
+
+def _scales(request: Request, recipe: Recipe) -> tuple[float, float]:
+    """The high-noise expert's guidance, and the low-noise one's, which is the same where the recipe says nothing."""
+    high = _number("guidance_scale", request.guidance_scale, recipe.guidance, 1.0, 20.0)
+    usual = high if recipe.guidance_low is None else recipe.guidance_low
+    return high, _number("guidance_scale_2", request.guidance_scale_2, usual, 1.0, 20.0)
 
 
 def _guidance(request: Request, spec: ModelSpec) -> tuple[str, float, float]:

@@ -21,6 +21,7 @@ NEGATIVE_ZH = (
 
 #: Attention of other makers that can be asked for on a GPU, by diffusers' names. Sage's approximates: scores in int8.
 ATTENTION = {"cudnn": "_native_cudnn", "flash3": "_flash_3", "sage": "sage"}
+ARTIFACTS = "artifacts.json"  # in a folder of blocks that were compiled ahead, see :mod:`wan_core.artifact`
 #: Steps of which none is left out in the tier "fast": distilled models need every one.
 FEW_STEPS = 8
 

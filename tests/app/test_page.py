@@ -99,10 +99,12 @@ def test_a_link_opens_the_page_with_its_settings(app: str, browser: Browser) -> 
 def test_settings_as_code_ask_for_what_stands_on_the_page(page: Page) -> None:
     page.get_by_label("Prompt", exact=True).first.fill("a green ring on black")
     page.get_by_text("Advanced").first.click()
-    for name, value in (("number input for Steps", "2"), ("Seed", "8")):
+    for name, usual, value in (("number input for Steps", "24", "2"), ("Seed", "-1", "8")):
         field = page.get_by_label(name, exact=False).first
+        expect(field).to_have_value(usual, timeout=MINUTE)  # what is typed before an accordion has opened is lost
         field.fill(value)
         field.press("Tab")
+        expect(field).to_have_value(value)
     page.get_by_text("Use from a program").first.click()
     code = page.locator(".code textarea:visible")
     expect(code).to_have_value(re.compile("num_inference_steps=2,\n    seed=8,"), timeout=MINUTE)

@@ -19,6 +19,7 @@ from wan_core.errors import CheckpointError
 from wan_core.offload import Bus, Lane
 from wan_core.ops import Slicing
 from wan_core.pipeline import Pipeline
+from wan_core.specs import ARTIFACTS
 from wan_core.types import Started
 from wan_core.weights.lora import listed
 
@@ -69,6 +70,7 @@ def test_one_artifact_a_mode_serves_every_size_prompt_and_block(
     folders: tuple[Path, Path], size: dict[str, int], prompt: str
 ) -> None:
     plain, fast = opened(folders, False), opened(folders, folders[1])
+    assert "compiled" not in fast.backend  # before its device was seen
     noted = plain_calls(fast)
     for picture in ({}, {"image": checkpoints.picture(1)}):
         request = asked(prompt=prompt, **size, **picture)
@@ -155,9 +157,9 @@ def test_a_call_that_no_artifact_was_made_for_runs_plain_and_is_told(
 def test_artifacts_of_other_models_are_not_taken(
     folders: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    about = json.loads((folders[1] / artifact.CONTENTS).read_text())
+    about = json.loads((folders[1] / ARTIFACTS).read_text())
     about["files"] = {"WanBlock 0" + found[10:]: name for found, name in about["files"].items()}
-    (tmp_path / artifact.CONTENTS).write_text(json.dumps(about))
+    (tmp_path / ARTIFACTS).write_text(json.dumps(about))
     fast = opened(folders, tmp_path)
     fast.latents(asked())
     assert "other models" in caplog.text
@@ -167,9 +169,9 @@ def test_artifacts_of_other_models_are_not_taken(
 def test_artifacts_of_another_machine_are_not_taken(
     folders: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    about = json.loads((folders[1] / artifact.CONTENTS).read_text())
+    about = json.loads((folders[1] / ARTIFACTS).read_text())
     about["machine"]["device"] = "cuda sm_90"
-    (tmp_path / artifact.CONTENTS).write_text(json.dumps(about))
+    (tmp_path / ARTIFACTS).write_text(json.dumps(about))
     plain, fast = opened(folders, False), opened(folders, tmp_path)
     assert torch.equal(fast.latents(asked()), plain.latents(asked()))
     assert "they are for torch" in caplog.text
@@ -180,10 +182,10 @@ def test_artifacts_of_another_machine_are_not_taken(
 def test_a_damaged_artifact_is_not_taken(
     folders: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    about = json.loads((folders[1] / artifact.CONTENTS).read_text())
+    about = json.loads((folders[1] / ARTIFACTS).read_text())
     for name in about["files"].values():
         (tmp_path / name).write_bytes((folders[1] / name).read_bytes()[:1000])
-    (tmp_path / artifact.CONTENTS).write_text(json.dumps(about))
+    (tmp_path / ARTIFACTS).write_text(json.dumps(about))
     plain, fast = opened(folders, False), opened(folders, tmp_path)
     assert torch.equal(fast.latents(asked()), plain.latents(asked()))
     assert "are not taken" in caplog.text
@@ -194,6 +196,6 @@ def test_a_damaged_artifact_is_not_taken(
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"machine": {}, "files": {}}', '{"files": {"a": "b"}}'])
 def test_a_folder_without_artifacts_is_refused(folders: tuple[Path, Path], tmp_path: Path, text: str | None) -> None:
     if text is not None:
-        (tmp_path / artifact.CONTENTS).write_text(text)
+        (tmp_path / ARTIFACTS).write_text(text)
     with pytest.raises(CheckpointError, match=tmp_path.name):
         opened(folders, tmp_path)

@@ -7,6 +7,7 @@ table from branches to weights. CFG-Zero* alone fits one prediction to the other
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,12 +38,12 @@ class Velocity(Protocol):
         ...
 
 
-class Guide:
+class Guide(ABC):
     """A guidance formula."""
 
+    @abstractmethod
     def weights(self, timestep: float, expert: int) -> dict[Branch, float]:
         """The branches to run at a timestep and the weights of their velocities, which sum to 1; none: stand still."""
-        raise NotImplementedError
 
     def add(self, parts: list[tuple[float, Tensor]]) -> Tensor:
         """The guided velocity of weights and their branches' velocities, (B, C, T, h, w) float32 each."""

@@ -58,30 +58,31 @@ def denoise(
     Raises:
         Cancelled: as soon as ``cancelled`` says so.
     """
-    total = len(solver.timesteps)
-    for i, t in enumerate(solver.timesteps):
+    total, turns = len(solver.timesteps), kinds(solver.timesteps, guide, boundary)
+    for i, (t, kind) in enumerate(zip(solver.timesteps, turns, strict=True)):
         if cancelled():
             raise Cancelled(f"stopped after {i} of {total} steps")
-        expert = experts.pick(float(t), boundary)
-        kind = (expert, frozenset(guide.weights(float(t), expert)))
         v = None if cache is None else cache.velocity(latents, i, kind)
         if v is None:
-            v = guided(velocity, latents, t, expert, guide)
+            v = guided(velocity, latents, t, kind[0], guide)
             if cache is not None:
                 cache.keep(latents, v)
         latents = solver.step(v, t, latents, return_dict=False)[0]
         yield LatentState(latents, i + 1, total)
 
 
-def kinds(timesteps: Tensor, guide: Guide, boundary: float | None) -> list[tuple[int, frozenset[Branch]]]:
-    """Per step, whose turn it is and which branches it runs."""
+Kind = tuple[int, frozenset[Branch]]  # of a step: the expert whose turn it is, and the branches that it runs
+
+
+def kinds(timesteps: Tensor, guide: Guide, boundary: float | None) -> list[Kind]:
+    """Every step's kind."""
     turns = [(float(t), experts.pick(float(t), boundary)) for t in timesteps]
     return [(expert, frozenset(guide.weights(t, expert))) for t, expert in turns]
 
 
-def kinds_of_step(timesteps: Tensor, guide: Guide, boundary: float | None) -> list[tuple[Tensor, int]]:
-    """One timestep, and its expert, of every combination of expert and branches that the steps will need."""
-    found: dict[object, tuple[Tensor, int]] = {}
+def one_of_each(timesteps: Tensor, guide: Guide, boundary: float | None) -> dict[Kind, Tensor]:
+    """The first timestep of every kind of step."""
+    found: dict[Kind, Tensor] = {}
     for t, kind in zip(timesteps, kinds(timesteps, guide, boundary), strict=True):
-        found.setdefault(kind, (t, kind[0]))
-    return list(found.values())
+        found.setdefault(kind, t)
+    return found

@@ -35,7 +35,7 @@ from wan_core.ui.words import label, language_of, say
 #: Inputs that change what a video costs.
 PRICED = (
     "image", "last_image", "extends", "reference", "audio", "video", "width", "height", "num_frames",
-    "num_inference_steps", "guidance_scale",
+    "num_inference_steps", "guidance_scale", "guidance_start", "guidance_stop", "tier",
 )  # fmt: skip
 FRAMING = ("image", "image_fit", "focal_x", "focal_y", "width", "height")
 #: Ctrl+Enter presses the Generate button of the open tab; an mp4 that is dropped anywhere restores its settings.
@@ -226,6 +226,7 @@ def _tab(mode: str, spec: ModelSpec, desk: Desk, served: _Served, visit: Visit) 
 
     tab = Tab(desk, mode, read, names, [m for m in ("image", "reference") if engines[m] is not None])
     _wire(tab, widgets, go, shown, visit)
+    visit.fills.append((link_handler(mode, names, spec.scheduled), list(widgets.values())))
     priced = [widgets[name].change for name in PRICED if name in widgets]
     visit.prices.append((tab.plan(), list(widgets.values()), plan))
     gr.on(priced, *visit.prices[-1], trigger_mode="always_last", show_progress="hidden", api_visibility="private")
@@ -308,5 +309,3 @@ def _wire(tab: Tab, widgets: dict[str, Any], go: gr.Button, shown: _Shown, visit
     visit.takers |= {name: (widgets[name], widgets["prompt"]) for name in takes}
     visit.stages.append((tab.mode, shown.view))
     visit.returns.append((tab.follow(), outputs))
-    ways = widgets["tier"].choices if "tier" in widgets else []
-    visit.fills.append((link_handler(tab.mode, tab.names, any(way == "scheduled" for _, way in ways)), order))
