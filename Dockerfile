@@ -4,6 +4,8 @@
 FROM python:3.11-slim
 ARG CONSTRAINTS=requirements.lock
 
+# Triton's kernels and WAN_COMPILE build code where they run
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 user
 USER user
 RUN mkdir /home/user/outputs /home/user/cache /home/user/models  # a volume takes over whose they are

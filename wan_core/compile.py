@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from wan_core.model.dit import WanBlock, WanDiT
 from wan_core.ops import Slicing
@@ -31,9 +34,10 @@ class Compiled:
     def __init__(self, experts: Sequence[WanDiT], backend: str = "inductor") -> None:
         self.failed = ""
         self._seen: set[object] = set()
-        self._blocks = [m for expert in experts for m in expert.modules() if isinstance(m, WanBlock)]
-        for block in self._blocks:
+        for block in (m for expert in experts for m in expert.modules() if isinstance(m, WanBlock)):
             block.compile(fullgraph=True, backend=backend)
+            compiled = cast("Callable[..., Tensor]", block._compiled_call_impl)
+            block._compiled_call_impl = partial(self._call, block, compiled)
 
     @property
     def told(self) -> str:
@@ -61,8 +65,20 @@ class Compiled:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            self.failed = type(error).__name__
-            log.warning("blocks cannot be compiled here and run as they are: %s", error)
-            for block in self._blocks:
-                block._compiled_call_impl = None
+            self._fail(error)
         self._seen.add(shape)
+
+    def _call(self, block: WanBlock, compiled: Callable[..., Tensor], *given: Any) -> Tensor:
+        """A block's answer; a graph that nobody prepared for may be made in the middle of a video, and fail."""
+        from torch._dynamo.exc import TorchDynamoException
+
+        if not self.failed:
+            try:
+                return compiled(*given)
+            except TorchDynamoException as error:
+                self._fail(error)
+        return cast("Tensor", block._call_impl(*given))
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = type(error).__name__
+        log.warning("blocks cannot be compiled here and run as they are: %s", error)

@@ -118,6 +118,25 @@ def test_a_compiler_that_fails_leaves_plain_blocks(tmp_path: Path, caplog: pytes
     assert "no compiler here" in caplog.text
 
 
+def test_a_graph_that_fails_when_nobody_prepared_for_it(tmp_path: Path) -> None:
+    """As in the middle of a video: what was asked for comes all the same."""
+
+    class Once(Counted):
+        def __call__(self, graph: Any, inputs: Any) -> Callable[..., Any]:
+            if self.graphs:
+                raise RuntimeError("no room for a second one")
+            return super().__call__(graph, inputs)
+
+    plain, fast = pair(checkpoints.checkpoint("t2v"), tmp_path, Once())
+    fast.latents(asked(guidance_scale=1.0))
+    assert fast._compiled.told == "compiled"
+    given = torch.randn(1, 16, 2, 4, 4), torch.tensor([500.0]), torch.randn(1, 7, 32)
+    with torch.no_grad():
+        found, expected = (pipe.parts.experts[0](*given, return_dict=False)[0] for pipe in (fast, plain))
+    assert torch.equal(found, expected)
+    assert fast._compiled.told == ""
+
+
 def test_weights_that_are_cast_as_they_are_used_are_not_compiled(tmp_path: Path) -> None:
     checkpoints.checkpoint("t2v").save_pretrained(tmp_path)
     assert "compiled" not in load(tmp_path, "cpu", torch.float8_e4m3fn, compiled=True).backend
