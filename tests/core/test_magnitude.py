@@ -107,12 +107,14 @@ def test_a_model_without_a_curve_has_no_such_tier(tmp_path: Path) -> None:
 
 def test_a_curve_is_measured_written_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine, _ = scheduled(tmp_path, Limits())
+    mine.parts.spec = replace(mine.spec, recipe=replace(mine.spec.recipe, size=(32, 32), frames=5))
     factors = calibrate.curve(mine, ("a", "b"), steps=5)
     assert "trunk" not in vars(mine.parts.experts[0])
     assert len(factors) == 4
     assert all(0 < factor < 10 for factor in factors)
     assert len(set(factors)) > 1
-    (tmp_path / "recipe.json").write_text('{"recipe": {"fps": 8, "limits": [0.2, 5, 0.3]}}')
+    own = {"fps": 8, "limits": [0.2, 5, 0.3], "size": [32, 32], "frames": 5}
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": own}))
     assert calibrate.main([str(tmp_path), "--steps", "5", "--write"]) == 0
     told = json.loads(capsys.readouterr().out)
     read = own_recipe(SPECS["wan2.1-t2v-1.3b"], Root(tmp_path)).recipe

@@ -75,7 +75,7 @@ def _codec(residual: bool, dtype: torch.dtype):
 def _encoder(residual: bool):
     def case(dtype):
         vae, codec, side = _codec(residual, dtype)
-        video = torch.zeros(1, 3, 9, side, side)
+        video = torch.zeros(1, 3, 5, side, side)
         return lambda: codec.encode(video), memory.encoding(dict(vae.config), (side, side))
 
     return case
@@ -84,7 +84,7 @@ def _encoder(residual: bool):
 def _decoder(residual: bool):
     def case(dtype):
         vae, codec, side = _codec(residual, dtype)
-        latents = torch.zeros(1, vae.config.z_dim, 3, 24, 24)
+        latents = torch.zeros(1, vae.config.z_dim, 2, 24, 24)
 
         def work() -> None:
             for _ in codec.stream(latents):
