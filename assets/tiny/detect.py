@@ -27,12 +27,21 @@ TEMPLATE = 48
 
 @dataclass(frozen=True)
 class Seen:
-    """What a clip shows; an empty string where nothing could be read."""
+    """What a clip shows; an empty string where nothing could be read.
+
+    Attributes:
+        colour: of the object.
+        shape: likewise.
+        motion: likewise.
+        background: behind it.
+        likeness: how much of the shape's template the object's outline covers, 0 to 1, as intersection over union.
+    """
 
     colour: str
     shape: str
     motion: str
     background: str
+    likeness: float = 0.0
 
 
 def lab(rgb: Tensor) -> Tensor:
@@ -56,7 +65,8 @@ def read(frames: np.ndarray) -> Seen:
     mask = filled(largest(away > bar))
     if (mask.sum((1, 2)) < 60).float().mean() > 0.5:
         return Seen("", "", "", background(edge))
-    return Seen(colour(clip, mask), shape(mask), motion(clip, mask), background(edge))
+    name, likeness = shape(mask)
+    return Seen(colour(clip, mask), name, motion(clip, mask), background(edge), likeness)
 
 
 # --- object and backdrop ------------------------------------------------------------------------
@@ -260,10 +270,11 @@ def _templates() -> tuple[list[str], Tensor]:
     return names, torch.stack(pictures)
 
 
-def shape(mask: Tensor) -> str:
-    """The template that fits best over all frames in which the object is whole."""
+def shape(mask: Tensor) -> tuple[str, float]:
+    """The template that fits best over all frames in which the object is whole, and how well it does."""
     names, templates = _templates()
     votes: dict[str, float] = {}
+    total = 0.0
     for frame in mask[::2]:
         touches = frame[0].any() or frame[-1].any() or frame[:, 0].any() or frame[:, -1].any()
         if touches or int(frame.sum()) < 120:
@@ -271,10 +282,12 @@ def shape(mask: Tensor) -> str:
         x = _normal(frame).flatten()
         overlap = torch.minimum(x, templates).sum(1) / torch.maximum(x, templates).sum(1)
         weight = float(frame.sum()) ** 0.5
+        total += weight
         for name in set(names):
             best = max(float(o) for o, n in zip(overlap, names, strict=True) if n == name)
             votes[name] = votes.get(name, 0.0) + weight * best
-    return max(votes, key=lambda n: votes[n]) if votes else ""
+    best = max(votes, key=lambda n: votes[n], default="")
+    return best, votes.get(best, 0.0) / max(total, 1e-9)
 
 
 # --- motion -------------------------------------------------------------------------------------

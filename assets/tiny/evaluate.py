@@ -34,7 +34,7 @@ from wan_core.plan import TIERS
 
 T = TypeVar("T")
 FIELDS = ("colour", "shape", "motion", "background")
-#: Prompts that no caption is like; unknown words do no harm if their clips show an object on a backdrop all the same.
+#: Prompts that no caption is like; unknown words do no harm if their clips look like this world's all the same.
 ODD = (
     "a photorealistic dragon over Lisbon at dawn", "the quick brown fox jumps over the lazy dog", "asdf qwer zxcv",
     "42", "?!", "cinematic, 8k, masterpiece, trending", "an astronaut rides a horse", "my grandmother's kitchen",
@@ -58,6 +58,7 @@ def score(scores: Scores, scene: Scene, seen: detect.Seen, fields: tuple[str, ..
     for field, hit in zip(fields, hits, strict=True):
         scores[field].append(hit)
     scores["all"].append(all(hits))
+    scores["likeness"].append(seen.likeness)
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,10 @@ def image_mode(team: Team, scenes: list[Scene], seed: int) -> Scores:
 
 
 def odd_prompts(team: Team, seed: int) -> Scores:
-    """Whether prompts of another world give a clip of this one: an object with a colour and a shape, on a backdrop."""
+    """What prompts of another world give: a backdrop of this one or none, and an outline more or less like a shape."""
     jobs = [Job(world.sample_scene(random.Random(i)), text, 1000 * seed + i) for i, text in enumerate(ODD)]
     seen = [s for s, _ in team.make_all(jobs, "odd", make)]
-    return {"object": [bool(s.colour and s.shape) for s in seen], "background": [bool(s.background) for s in seen]}
+    return {"background": [bool(s.background) for s in seen], "likeness": [s.likeness for s in seen]}
 
 
 def vae_quality(pipe: Pipeline, scenes: list[Scene]) -> Scores:

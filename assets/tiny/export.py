@@ -23,11 +23,12 @@ RECIPE = {
     "max_frames": world.FRAMES,
     "fixed_size": True,
     "note": {
-        "en": "A small model that ships with the app, still in training: about one shape in five comes out wrong, and "
-        "spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six backgrounds.",
-        "ja": "アプリに付属する小さな学習途中のモデルです。形は五回に一回ほど崩れ、回転はよく失敗します。"
+        "en": "A small model that ships with the app: about one shape in seven comes out wrong, with a picture one in "
+        "five, and spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six "
+        "backgrounds.",
+        "ja": "アプリに付属する小さなモデルです。形は七回に一回、画像からは五回に一回ほど崩れ、回転はよく失敗します。"
         "描けるのは一つの図形（九色、六つの形、十の動き）と六つの背景です。",
-        "zh": "随应用附带的小模型，仍在训练中：形状约五次错一次，旋转常常失败。"
+        "zh": "随应用附带的小模型：形状约七次错一次，由图片生成时约五次错一次，旋转常常失败。"
         "它只会画一个卡通图形：九种颜色、六种形状、十种动作、六种背景。",
     },
     "recipe": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from assets.tiny import train_vae, world
+from assets.tiny import perceive, train_vae, world
 from assets.tiny.captions import LANGUAGES, caption
 from assets.tiny.latents import Latents
 from assets.tiny.runs import (
@@ -45,10 +46,12 @@ BATCH = 32
 NARROW_IMAGES, WIDE_EMPHASIS = 0.1, 0.6
 EMPHASIS = {
     "star": 2.0, "ring": 1.4, "square": 1.6, "triangle": 1.2, "spin": 4.0, "circle": 1.5, "left": 1.3, "bounce": 1.2,
+    "grow": 1.5,
     "big": 1.5,
 }  # fmt: skip
 PEAK_MUON, PEAK_ADAM = 3e-3, 1.5e-3  # learning rates
 PLACED_AFTER, PLACE_WEIGHT = (1, 2), 0.15  # blocks after which tokens are asked where they are
+UNLIKE_WEIGHT = 0.2  # of how unlike the guess of the clean latents looks: see ``perceive``
 SKETCHED_AFTER, SKETCH_WEIGHT = 3, 0.5  # and after which, what is to be drawn
 CONFIG = {
     "num_attention_heads": 4, "attention_head_dim": 64, "in_channels": train_vae.Z,
@@ -270,8 +273,8 @@ def velocity(model: WanDiT, noisy: Tensor, steps: Tensor, tokens: Tokens, after:
     return model.head(model.trunk(embedded, tokens, after), embedded)
 
 
-def loss_on(model: WanDiT, batch: dict[str, Tensor], after: After) -> Tensor:
-    """Velocity error, what the object touches counted four times."""
+def loss_on(model: WanDiT, batch: dict[str, Tensor], after: After, reader: perceive.Perceiver | None = None) -> Tensor:
+    """Velocity error, what the object touches counted four times, and how unlike the guess looks to a reader."""
     clean, sigma, image = batch["clean"], batch["sigma"], batch["image"]
     noise = torch.randn_like(clean)
     per_frame = sigma[:, None].repeat(1, clean.shape[2])  # (B, T)
@@ -284,15 +287,20 @@ def loss_on(model: WanDiT, batch: dict[str, Tensor], after: After) -> Tensor:
     error = (out.float() - (noise - clean)).square().mean(1)  # (B, T, h, w)
     weight = 1 + 3 * batch["cover"].float()
     weight[:, 0] *= (~image)[:, None, None]  # nothing to learn where the frame is given
-    per_sample = (weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))
-    return per_sample.mean()
+    loss = ((weight * error).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
+    if reader is None:
+        return loss
+    unlike = perceive.unlike(reader, noisy - level * out.float(), clean, batch["pose"])  # (B, T)
+    unlike[:, 0] *= ~image
+    return loss + UNLIKE_WEIGHT * unlike.mean()
 
 
 def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
     """Train the transformer of the first model; see :func:`fit`."""
     state = load_state(RUNS / "dit.pt")
     data = Latents(seed, (state["mean"], state["std"]) if state and "mean" in state else None)
-    fit(build(), data, batches, loss_on, minutes, device, seed)
+    reader = perceive.trained(data.values.float(), data.poses, seed).to(device)
+    fit(build(), data, batches, partial(loss_on, reader=reader), minutes, device, seed)
 
 
 def fit(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from assets.tiny import train_dit, train_vae, whole, world
+from assets.tiny import perceive, train_dit, train_vae, whole, world
 from assets.tiny.speaker import stages
 from wan_core.model.dit import WanDiT
 
@@ -42,6 +44,31 @@ def test_the_first_models_transformer() -> None:
     torch.nn.init.normal_(model.proj_out.weight, std=0.02)  # it begins at zero, and passes nothing back
     asked = train_dit.Questions(model, GRID, 11)
     taught(model, asked, train_dit.loss_on(model, data, asked.note), data["pose"])
+
+
+def test_a_reader_judges_what_a_guess_looks_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made once; what looks the same costs least; and the transformer learns from it."""
+    monkeypatch.setattr(perceive, "RUNS", tmp_path)
+    monkeypatch.setattr(perceive, "STEPS", 40)
+    data = batch(11)
+    data["pose"][..., -6:] = torch.eye(6)[torch.arange(ROWS)][:, None]
+    reader = perceive.trained(data["clean"], data["pose"])
+    monkeypatch.setattr(perceive, "STEPS", 0)  # it comes from the disk
+    again = perceive.trained(data["clean"], data["pose"])
+    assert all(torch.equal(a, b) for a, b in zip(reader.parameters(), again.parameters(), strict=True))
+    guess = data["clean"] + 0.5 * torch.randn(data["clean"].shape, generator=torch.Generator().manual_seed(3))
+    same, other = (perceive.unlike(reader, g, data["clean"], data["pose"]) for g in (data["clean"], guess))
+    assert same.shape == (ROWS, 9)
+    assert (other > same).all()
+    model = train_dit.build()
+    torch.nn.init.normal_(model.proj_out.weight, std=0.02)
+    torch.manual_seed(1)
+    plain = train_dit.loss_on(model, data, lambda _, x: x)
+    torch.manual_seed(1)
+    judged = train_dit.loss_on(model, data, lambda _, x: x, reader)
+    assert judged > plain
+    (judged - plain).backward()
+    assert model.proj_out.weight.grad.abs().max() > 0
 
 
 def test_the_speakers_transformer() -> None:
