@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, whose threads would wait for each other's cores
+# one of several processes, whose threads would wait for each other's cores
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
     torch.set_num_threads(1)
 if not torch.cuda.is_available():

@@ -20,7 +20,7 @@ from wan_core.ops import Slicing
 log = logging.getLogger(__name__)
 
 TEXT_STEP = 64  # prompts are padded to multiples of so many tokens: few lengths, few graphs
-SHAPES = 64  # graphs kept of one kind of block; torch would fall back to plain code after eight
+SHAPES = 64  # graphs kept of one kind of block; torch gives up after eight
 
 
 class Compiled:
@@ -33,6 +33,7 @@ class Compiled:
 
     def __init__(self, experts: Sequence[WanDiT], backend: str = "inductor") -> None:
         self.failed = ""
+        self._preparing = False
         self._seen: set[object] = set()
         for block in (m for expert in experts for m in expert.modules() if isinstance(m, WanBlock)):
             block.compile(fullgraph=True, backend=backend)
@@ -59,6 +60,7 @@ class Compiled:
             shape: what :meth:`fresh` was asked about.
             step: one pass through every expert.
         """
+        self._preparing = True
         try:
             with torch.no_grad():  # as the steps that count are taken: the mode is part of what is compiled for
                 step()
@@ -66,16 +68,20 @@ class Compiled:
             raise
         except Exception as error:
             self._fail(error)
+        finally:
+            self._preparing = False
         self._seen.add(shape)
 
     def _call(self, block: WanBlock, compiled: Callable[..., Tensor], *given: Any) -> Tensor:
         """A block's answer; a graph that nobody prepared for may be made in the middle of a video, and fail."""
-        from torch._dynamo.exc import TorchDynamoException
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
         if not self.failed:
             try:
                 return compiled(*given)
-            except TorchDynamoException as error:
+            except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+                if self._preparing:  # the rest of a step that does not count would be for nothing
+                    raise
                 self._fail(error)
         return cast("Tensor", block._call_impl(*given))
 

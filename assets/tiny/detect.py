@@ -34,7 +34,7 @@ class Seen:
         shape: likewise.
         motion: likewise.
         background: behind it.
-        likeness: how much of the shape's template the object's outline covers, 0 to 1, as intersection over union.
+        likeness: intersection over union of the object's outline and that shape's template, 0 to 1, mean of its frames.
     """
 
     colour: str
@@ -284,8 +284,8 @@ def shape(mask: Tensor) -> tuple[str, float]:
         weight = float(frame.sum()) ** 0.5
         total += weight
         for name in set(names):
-            best = max(float(o) for o, n in zip(overlap, names, strict=True) if n == name)
-            votes[name] = votes.get(name, 0.0) + weight * best
+            fit = max(float(o) for o, n in zip(overlap, names, strict=True) if n == name)
+            votes[name] = votes.get(name, 0.0) + weight * fit
     best = max(votes, key=lambda n: votes[n], default="")
     return best, votes.get(best, 0.0) / max(total, 1e-9)
 

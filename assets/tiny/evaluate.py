@@ -53,7 +53,7 @@ How = tuple[tuple[str, Any], ...]
 
 
 def score(scores: Scores, scene: Scene, seen: detect.Seen, fields: tuple[str, ...] = FIELDS) -> None:
-    """Note which of a scene's attributes were seen, and whether all of them were."""
+    """Note which of a scene's attributes were seen, whether all of them were, and how true the outline is."""
     hits = [getattr(seen, f) == getattr(scene, f) for f in fields]
     for field, hit in zip(fields, hits, strict=True):
         scores[field].append(hit)
@@ -265,7 +265,7 @@ def objects(args: argparse.Namespace) -> dict[str, Any]:
         result["image"] = means(image_mode(team, draw_scenes(args.count, args.seed, wide=True), args.seed))
     if args.only in (None, "odd"):
         result["odd_prompts"] = means(odd_prompts(team, args.seed))
-    return result | {"count": len(scenes)}
+    return result | {"count": len(ODD) if args.only == "odd" else len(scenes)}
 
 
 if __name__ == "__main__":

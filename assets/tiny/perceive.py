@@ -81,10 +81,11 @@ def trained(values: Tensor, poses: Tensor, seed: int = 0) -> Perceiver:
         poses: (B, T, pose).
         seed: of its weights and batches.
     """
-    reader, path = Perceiver(values.shape[1], poses.shape[-1]), RUNS / f"perceiver-{seed}.pt"
+    path = RUNS / f"perceiver-{seed}.pt"
     state = load_state(path)
+    torch.manual_seed(seed)
+    reader = Perceiver(values.shape[1], poses.shape[-1])
     if state is None:
-        torch.manual_seed(seed)
         _teach(reader, values.transpose(1, 2).flatten(0, 1), poses.flatten(0, 1))
         save_state(path, reader.state_dict())
     else:

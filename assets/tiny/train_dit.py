@@ -46,8 +46,7 @@ BATCH = 32
 NARROW_IMAGES, WIDE_EMPHASIS = 0.1, 0.6
 EMPHASIS = {
     "star": 2.0, "ring": 1.4, "square": 1.6, "triangle": 1.2, "spin": 4.0, "circle": 1.5, "left": 1.3, "bounce": 1.2,
-    "grow": 1.5,
-    "big": 1.5,
+    "big": 1.5, "grow": 1.5,
 }  # fmt: skip
 PEAK_MUON, PEAK_ADAM = 3e-3, 1.5e-3  # learning rates
 PLACED_AFTER, PLACE_WEIGHT = (1, 2), 0.15  # blocks after which tokens are asked where they are
@@ -299,7 +298,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
     """Train the transformer of the first model; see :func:`fit`."""
     state = load_state(RUNS / "dit.pt")
     data = Latents(seed, (state["mean"], state["std"]) if state and "mean" in state else None)
-    reader = perceive.trained(data.values.float(), data.poses, seed).to(device)
+    reader = perceive.trained(data.values, data.poses, seed).to(device)
     fit(build(), data, batches, partial(loss_on, reader=reader), minutes, device, seed)
 
 

@@ -118,8 +118,9 @@ def test_a_compiler_that_fails_leaves_plain_blocks(tmp_path: Path, caplog: pytes
     assert "no compiler here" in caplog.text
 
 
-def test_a_graph_that_fails_when_nobody_prepared_for_it(tmp_path: Path) -> None:
-    """As in the middle of a video: what was asked for comes all the same."""
+@pytest.mark.parametrize("limit", [1, 64])
+def test_a_graph_that_fails_when_nobody_prepared_for_it(limit: int, tmp_path: Path) -> None:
+    """As in the middle of a video, by the compiler or by torch's own limit: what was asked for comes all the same."""
 
     class Once(Counted):
         def __call__(self, graph: Any, inputs: Any) -> Callable[..., Any]:
@@ -131,7 +132,7 @@ def test_a_graph_that_fails_when_nobody_prepared_for_it(tmp_path: Path) -> None:
     fast.latents(asked(guidance_scale=1.0))
     assert fast._compiled.told == "compiled"
     given = torch.randn(1, 16, 2, 4, 4), torch.tensor([500.0]), torch.randn(1, 7, 32)
-    with torch.no_grad():
+    with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=limit):
         found, expected = (pipe.parts.experts[0](*given, return_dict=False)[0] for pipe in (fast, plain))
     assert torch.equal(found, expected)
     assert fast._compiled.told == ""
