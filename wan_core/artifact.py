@@ -18,12 +18,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wan_core.compile import blocks_of, plain
 from wan_core.errors import CheckpointError, WanError
 from wan_core.model.dit import WanBlock, WanDiT
 from wan_core.model.layers import KeyValue, Tokens
@@ -163,7 +164,7 @@ def calls(experts: Sequence[WanDiT], run: Callable[[], object]) -> dict[str, tup
         call = Given(*given)
         if (found := kind(build_of(block), call)) is not None:
             seen.setdefault(found, (block, call))
-        return _own(block, given)
+        return plain(block, given)
 
     _stand_in(experts, look)
     try:
@@ -222,7 +223,7 @@ class Artifacts:
         self._runners: dict[str, Runner] | None = None
         self._missed: set[str | None] = set()
         self._sliced = False
-        self._builds = {block: build_of(block) for block in _blocks(experts)}
+        self._builds = {block: build_of(block) for block in blocks_of(experts)}
         _stand_in(experts, self._call)
 
     @property
@@ -275,7 +276,7 @@ class Artifacts:
     def _call(self, block: WanBlock, *given: Any) -> Tensor:
         hooked = block._forward_pre_hooks or block._forward_hooks
         if self._runners is None or self._sliced or torch.is_grad_enabled() or hooked:
-            return _own(block, given)
+            return plain(block, given)
         call = Given(*given)
         found = kind(self._builds[block], call)
         runner = None if found is None else self._runners.get(found)
@@ -283,23 +284,14 @@ class Artifacts:
             if found not in self._missed:
                 self._missed.add(found)
                 log.warning("no artifact was made for this call, and the block runs as it is: %s", found)
-            return _own(block, given)
+            return plain(block, given)
         return runner(list(block.parameters()), [t for t, _ in inputs(call)])
 
 
 def _stand_in(experts: Sequence[WanDiT], call: Callable[..., Tensor] | None) -> None:
     """Let something stand in for all blocks' own code, or nothing."""
-    for block in _blocks(experts):
+    for block in blocks_of(experts):
         block._compiled_call_impl = None if call is None else partial(call, block)
-
-
-def _own(block: WanBlock, given: tuple[Any, ...]) -> Tensor:
-    """What the block's own code makes of a call."""
-    return cast("Tensor", block._call_impl(*given))
-
-
-def _blocks(experts: Sequence[WanDiT]) -> list[WanBlock]:
-    return [module for expert in experts for module in expert.modules() if isinstance(module, WanBlock)]
 
 
 def _contents(folder: Path) -> Mapping[str, Any]:

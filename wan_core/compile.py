@@ -35,7 +35,7 @@ class Compiled:
         self.failed = ""
         self._preparing = False
         self._seen: set[object] = set()
-        for block in (m for expert in experts for m in expert.modules() if isinstance(m, WanBlock)):
+        for block in blocks_of(experts):
             block.compile(fullgraph=True, backend=backend)
             compiled = cast("Callable[..., Tensor]", block._compiled_call_impl)
             block._compiled_call_impl = partial(self._call, block, compiled)
@@ -83,8 +83,18 @@ class Compiled:
                 if self._preparing:  # the rest of a step that does not count would be for nothing
                     raise
                 self._fail(error)
-        return cast("Tensor", block._call_impl(*given))
+        return plain(block, given)
 
     def _fail(self, error: Exception) -> None:
         self.failed = type(error).__name__
         log.warning("blocks cannot be compiled here and run as they are: %s", error)
+
+
+def blocks_of(experts: Sequence[WanDiT]) -> list[WanBlock]:
+    """What is compiled of the transformers."""
+    return [module for expert in experts for module in expert.modules() if isinstance(module, WanBlock)]
+
+
+def plain(block: WanBlock, given: tuple[Any, ...]) -> Tensor:
+    """What the block's own code makes of a call."""
+    return cast("Tensor", block._call_impl(*given))

@@ -53,12 +53,11 @@ How = tuple[tuple[str, Any], ...]
 
 
 def score(scores: Scores, scene: Scene, seen: detect.Seen, fields: tuple[str, ...] = FIELDS) -> None:
-    """Note which of a scene's attributes were seen, whether all of them were, and how true the outline is."""
+    """Note which of a scene's attributes were seen, and whether all of them were."""
     hits = [getattr(seen, f) == getattr(scene, f) for f in fields]
     for field, hit in zip(fields, hits, strict=True):
         scores[field].append(hit)
     scores["all"].append(all(hits))
-    scores["likeness"].append(seen.likeness)
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,7 @@ def text_mode(team: Team, scenes: list[Scene], language: str, seed: int, how: Ho
     shuffled: Scores = defaultdict(list)
     for scene, own, other in zip(scenes, seen, seen[1:] + seen[:1], strict=True):
         score(right, scene, own)
+        right["likeness"].append(own.likeness)
         score(shuffled, scene, other)
     return right, shuffled
 
