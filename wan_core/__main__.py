@@ -130,7 +130,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     if done is not None:
         sync = f", {done.sync}" if done.sync else ""
-        sys.stderr.write(f"\n{out}: seed {done.settled.seed}, {done.seconds:.1f} s{sync}\n")
+        read = f", read as: {done.settled.read_as}" if done.settled.read_as else ""
+        sys.stderr.write(f"\n{out}: seed {done.settled.seed}, {done.seconds:.1f} s{sync}{read}\n")
     return 0
 
 

@@ -333,7 +333,7 @@ class Pipeline:
 
     def _told(self, settled: Settled) -> Conditioning:
         guided = settled.mode == "reference" or max(settled.guidance_scale, settled.guidance_scale_2) > 1
-        prompts = [settled.prompt, settled.negative_prompt] if guided else [settled.prompt]
+        prompts = [settled.read_as or settled.prompt, *([settled.negative_prompt] if guided else [])]
         rows = [self._embedded(prompt) for prompt in prompts]
         return text_only(rows[0], rows[1] if guided else None)
 

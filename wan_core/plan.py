@@ -54,8 +54,9 @@ def settle(
     width, height = _size(request, spec, geometry, picture)
     guidance, low = _scales(request, recipe)
     method, start, stop = _guidance(request, spec)
+    prompt, seed = _prompt(request.prompt), _seed(request.seed)
     return Settled(
-        prompt=_prompt(request.prompt),
+        prompt=prompt,
         negative_prompt=_negative(request.negative_prompt, recipe.negative),
         width=width,
         height=height,
@@ -72,7 +73,7 @@ def settle(
         conditioning_scale=_number("conditioning_scale", request.conditioning_scale, 1.0, 0.0, 2.0),
         flow_shift=_number("flow_shift", request.flow_shift, recipe.shift_for(width, height), 0.1, 50.0),
         sampler=_choice("sampler", recipe.sampler if request.sampler is None else request.sampler, SAMPLERS),
-        seed=_seed(request.seed),
+        seed=seed,
         fps=recipe.fps,
         mode=request.mode,
         image_fit=_choice("image_fit", request.image_fit, FITS),
@@ -82,6 +83,7 @@ def settle(
         guidance_start=start,
         guidance_stop=stop,
         in_front=in_front,
+        read_as="" if spec.vocabulary is None else spec.vocabulary.read(prompt, seed, request.mode == "image"),
     )
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from wan_core.vocabulary import Vocabulary
+
 NEGATIVE_ZH = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
     "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，"
@@ -116,6 +118,7 @@ class ModelSpec:
         note: one honest sentence about what it can show, by language: "en", "ja", "zh".
         licence: SPDX identifier.
         like: the family whose tensors it has, where shapes cannot tell the two apart.
+        vocabulary: all that it understands, for models of few words; None for those that read anything.
         revision: which weights, once they are known; see :func:`wan_core.weights.revision.revision`.
     """
 
@@ -132,6 +135,7 @@ class ModelSpec:
     licence: str = "Apache-2.0"
     kind: str = "wan"
     like: str = ""
+    vocabulary: Vocabulary | None = None
     revision: str = ""
 
     @property

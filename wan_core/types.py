@@ -163,8 +163,9 @@ class Branch:
 class Settled:
     """A request with every choice made and checked against a model.
 
-    Attributes are those of :class:`Request`, with nothing left open, and ``in_front``: how many frames the video
-    has that is gone on from; its last one is the first of ``num_frames``.
+    Attributes are those of :class:`Request`, with nothing left open, and two more. ``in_front``: how many frames the
+    video has that is gone on from; its last one is the first of ``num_frames``. ``read_as``: what a model of few words
+    is told in the prompt's place, or "": see :mod:`wan_core.vocabulary`.
     """
 
     prompt: str
@@ -190,6 +191,7 @@ class Settled:
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
     in_front: int = 0
+    read_as: str = ""
 
     @property
     def frames(self) -> int:

@@ -27,14 +27,15 @@ import torch
 
 import wan_core
 from assets.tiny import detect, world
-from assets.tiny.captions import LANGUAGES, plain
+from assets.tiny.captions import LANGUAGES, plain, scene_from
 from assets.tiny.world import Scene
 from wan_core.pipeline import Pipeline
 from wan_core.plan import TIERS
+from wan_core.weights.describe import describe
 
 T = TypeVar("T")
 FIELDS = ("colour", "shape", "motion", "background")
-#: Prompts that no caption is like; unknown words do no harm if their clips look like this world's all the same.
+#: Prompts that no caption is like; unknown words do no harm if what they are read as is what their clips show.
 ODD = (
     "a photorealistic dragon over Lisbon at dawn", "the quick brown fox jumps over the lazy dog", "asdf qwer zxcv",
     "42", "?!", "cinematic, 8k, masterpiece, trending", "an astronaut rides a horse", "my grandmother's kitchen",
@@ -47,6 +48,13 @@ ODD = (
     "hello", "a purple elephant swimming", "an explosion", "close-up of an eye opening", "make it better",
     "a very very very very very very big thing", "stars and stripes", "heartbreak hotel", "ring ring",
     "squaring the circle", "under the sea",
+)  # fmt: skip
+#: Prompts that leave most of it open.
+HALF = (
+    "a star", "a red ball", "something bouncing", "a heart in the sky", "blue", "spinning", "a ring on sand",
+    "growing triangle", "a square at night", "a pink star", "it jumps to the left", "a yellow sun over the beach",
+    "赤い星", "ボールが跳んでいる", "夜空", "ハートが大きくなっていく", "红色的球", "星星", "在草地上跳",
+    "一个气球升起来",
 )  # fmt: skip
 Scores = dict[str, list[float]]
 How = tuple[tuple[str, Any], ...]
@@ -144,11 +152,20 @@ def image_mode(team: Team, scenes: list[Scene], seed: int) -> Scores:
     return scores
 
 
-def odd_prompts(team: Team, seed: int) -> Scores:
-    """What prompts of another world give: a backdrop of this one or none, and an outline more or less like a shape."""
-    jobs = [Job(world.sample_scene(random.Random(i)), text, 1000 * seed + i) for i, text in enumerate(ODD)]
-    seen = [s for s, _ in team.make_all(jobs, "odd", make)]
-    return {"background": [bool(s.background) for s in seen], "likeness": [s.likeness for s in seen]}
+def open_prompts(team: Team, prompts: tuple[str, ...], seed: int) -> Scores:
+    """Whether clips of prompts that leave something open show what those are read as; how like shapes outlines are."""
+    scores: Scores = defaultdict(list)
+    vocabulary, jobs = describe(team.model).vocabulary, []
+    for i, text in enumerate(prompts):
+        number = 1000 * seed + i
+        said = vocabulary.understood(vocabulary.read(text, number, False) or text) if vocabulary else {}
+        jobs.append(Job(scene_from(said, world.sample_scene(random.Random(i))), text, number))
+    for job, (seen, _) in zip(jobs, team.make_all(jobs, "open", make), strict=True):
+        if vocabulary:
+            score(scores, job.scene, seen)
+        scores["backdrop"].append(bool(seen.background))
+        scores["likeness"].append(seen.likeness)
+    return scores
 
 
 def vae_quality(pipe: Pipeline, scenes: list[Scene]) -> Scores:
@@ -264,8 +281,9 @@ def objects(args: argparse.Namespace) -> dict[str, Any]:
     if args.only in (None, "image"):
         result["image"] = means(image_mode(team, draw_scenes(args.count, args.seed, wide=True), args.seed))
     if args.only in (None, "odd"):
-        result["odd_prompts"] = means(odd_prompts(team, args.seed))
-    return result | {"count": len(ODD) if args.only == "odd" else len(scenes)}
+        result["odd_prompts"] = means(open_prompts(team, ODD, args.seed))
+        result["half_told_prompts"] = means(open_prompts(team, HALF, args.seed))
+    return result | {"count": len(ODD) + len(HALF) if args.only == "odd" else len(scenes)}
 
 
 if __name__ == "__main__":

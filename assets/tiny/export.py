@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from assets.tiny import train_dit, train_vae, world
+from assets.tiny import train_dit, train_vae, vocabulary, world
 from assets.tiny.runs import RUNS, Ema, load_state, save_state
 from wan_core.model.dit import WanDiT
 
@@ -25,11 +25,11 @@ RECIPE = {
     "note": {
         "en": "A small model that ships with the app: about one shape in seven comes out wrong, with a picture one in "
         "five, and spinning often fails. It knows one cartoon object, nine colours, six shapes, ten motions and six "
-        "backgrounds.",
+        "backgrounds; what a prompt does not say of these is drawn by chance.",
         "ja": "アプリに付属する小さなモデルです。形は七回に一回、画像からは五回に一回ほど崩れ、回転はよく失敗します。"
-        "描けるのは一つの図形（九色、六つの形、十の動き）と六つの背景です。",
+        "描けるのは一つの図形（九色、六つの形、十の動き）と六つの背景で、プロンプトにないものは偶然で決まります。",
         "zh": "随应用附带的小模型：形状约七次错一次，由图片生成时约五次错一次，旋转常常失败。"
-        "它只会画一个卡通图形：九种颜色、六种形状、十种动作、六种背景。",
+        "它只会画一个卡通图形：九种颜色、六种形状、十种动作、六种背景；提示词没有说到的随机决定。",
     },
     "recipe": {
         "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 4.0, "fps": world.FPS,
@@ -70,6 +70,7 @@ def export(to: Path = HERE) -> None:
     ).save_pretrained(to / "scheduler")
     for name, data in (("model_index.json", INDEX), ("recipe.json", RECIPE)):
         (to / name).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    vocabulary.write(to / vocabulary.FILE.name)
 
 
 def history(to: Path) -> None:

@@ -54,11 +54,14 @@ def read(path: Path) -> tuple[dict, np.ndarray]:
 
 
 def test_text_to_video(client: Client) -> None:
-    video, recipe, _ = client.predict(prompt="a red ball", num_inference_steps=4, seed=11, api_name="/text_to_video")
+    asked = {"prompt": "a red ball", "num_inference_steps": 4, "seed": 11}
+    video, recipe, job = client.predict(**asked, api_name="/text_to_video")
     meta, frames = read(video_of(video))
     assert (recipe["seed"], recipe["prompt"], recipe["num_inference_steps"]) == (11, "a red ball", 4)
     assert (meta["codec"], meta["size"], meta["fps"]) == ("h264", (128, 128), 16.0)
     assert "yuv420p" in meta["pix_fmt"]
+    assert recipe["read_as"].startswith("one red ball ")  # what the prompt leaves open is drawn, and told
+    assert client.predict(job, api_name="/status")["message"].endswith("read as: " + recipe["read_as"])
     assert frames.shape == (33, 128, 128, 3)
 
 

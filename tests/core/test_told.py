@@ -88,6 +88,7 @@ def test_whole_messages(error: Exception, japanese: str) -> None:
 @pytest.mark.parametrize("message", [
     NO_ROOM, TOO_MUCH.format(tries=3), "128x128, 33 frames, seed 4, 3.1 s",
     "128x128, 48 frames, seed 4, 3.1 s · lip sync: 1 frame late, r = 0.81",
+    "128x128, 33 frames, seed 4, 3.1 s · read as: 夜空で赤い星が回る",
 ])  # fmt: skip
 @pytest.mark.parametrize("language", ["ja", "zh"])
 def test_how_a_job_ended(language: str, message: str) -> None:

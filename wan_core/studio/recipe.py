@@ -24,7 +24,7 @@ from wan_core.types import Request, Started
 VERSION = 1
 _MEDIA = {"image": "the first frame", "reference": "the reference pictures, the voice and the video"}
 #: What a recipe says beyond a request's fields.
-_FACTS = {"version", "application", "model", "revision", "backend", "fps", "mode", "in_front"}
+_FACTS = {"version", "application", "model", "revision", "backend", "fps", "mode", "in_front", "read_as"}
 Engines = Mapping[str, ModelSpec | None]
 
 

@@ -123,6 +123,7 @@ class _Bench:
         made = done.settled
         self.status = replace(self.status, share=1.0, seed=made.seed, seconds=done.seconds)
         line = f"{made.width}x{made.height}, {made.frames} frames, seed {made.seed}, {done.seconds:.1f} s"
+        line += f" · read as: {made.read_as}" if made.read_as else ""
         return line if done.sync is None else f"{line} · {done.sync}"
 
     def _note(self, event: Event) -> None:

@@ -181,6 +181,7 @@ SENTENCES = {
     "{size}, {frames} frames, seed {seed}, {seconds} s": (
         "{size}、{frames}フレーム、シード{seed}、{seconds}秒", "{size}，{frames} 帧，种子 {seed}，{seconds} 秒"
     ),
+    "read as: {words}": ("「{words}」と解釈", "理解为：{words}"),
     "lip sync: {n:d} frames off, r = {r}": ("口の動き：ずれ{n}フレーム、r = {r}", "口型：偏差 {n} 帧，r = {r}"),
     "lip sync: {n:d} frame late, r = {r}": ("口の動き：{n}フレーム遅れ、r = {r}", "口型：滞后 {n} 帧，r = {r}"),
     "lip sync: {n:d} frames late, r = {r}": ("口の動き：{n}フレーム遅れ、r = {r}", "口型：滞后 {n} 帧，r = {r}"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from wan_core.errors import CheckpointError
 from wan_core.specs import Limits, ModelSpec, family
+from wan_core.vocabulary import Vocabulary
 from wan_core.weights.hub import Watch, find, split
 from wan_core.weights.places import Root, find_parts, implied_index, read_json, trunk_config
 from wan_core.weights.revision import revision, with_loras
@@ -106,8 +107,13 @@ def trunk(config: dict) -> tuple[str, dict]:
 
 
 def own_recipe(spec: ModelSpec, root: Root) -> ModelSpec:
-    """A checkpoint's ``recipe.json``, if it has one, over its family's recipe, and which weights they are."""
+    """What a checkpoint's folder says of itself over its family's recipe, and which weights they are.
+
+    ``recipe.json`` holds fields of a spec, ``vocabulary.json`` all that a model of few words understands; most
+    checkpoints have neither.
+    """
     own = {} if root.files else read_json(root.folder / "recipe.json", required=False)
+    spec = replace(spec, vocabulary=_own_vocabulary(root))
     try:
         changes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("recipe", {}).items()}
         if "limits" in changes:
@@ -122,3 +128,11 @@ def own_recipe(spec: ModelSpec, root: Root) -> ModelSpec:
         return replace(spec, recipe=replace(spec.recipe, **changes), **own | {"revision": revision(root)})
     except (TypeError, AttributeError, ValueError) as error:
         raise CheckpointError("recipe.json: it names something that a recipe does not have, or not so") from error
+
+
+def _own_vocabulary(root: Root) -> Vocabulary | None:
+    data = {} if root.files else read_json(root.folder / "vocabulary.json", required=False)
+    try:
+        return Vocabulary.from_json(data) if data else None
+    except ValueError as error:
+        raise CheckpointError(f"vocabulary.json: {error}") from error

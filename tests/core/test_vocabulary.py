@@ -1,0 +1,127 @@
+"""Prompts that leave something open are read as sentences of the model's world; all others are left alone."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import wan_core
+from assets.tiny import captions, world
+from assets.tiny.evaluate import HALF, ODD
+from assets.tiny.vocabulary import FILE, write
+from wan_core.errors import CheckpointError
+from wan_core.plan import settle
+from wan_core.specs import SPECS
+from wan_core.types import Geometry, Request
+from wan_core.vocabulary import Vocabulary
+from wan_core.weights.describe import describe
+
+SPEC = describe(wan_core.BUILT_IN)
+GEOMETRY = Geometry(spatial=16, temporal=4, patch=(1, 2, 2), channels=20)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary.from_json(json.loads(FILE.read_text(encoding="utf-8")))
+
+
+def test_the_file_is_what_the_captions_say(tmp_path: Path) -> None:
+    write(tmp_path / "v.json")
+    assert (tmp_path / "v.json").read_text(encoding="utf-8") == FILE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("language", captions.LANGUAGES)
+def test_what_captions_name_is_understood_and_whole_ones_are_left_alone(vocabulary: Vocabulary, language: str) -> None:
+    rng = random.Random(0)
+    for _ in range(500):
+        scene = world.sample_scene(rng)
+        assert vocabulary.read(captions.plain(scene, rng, language), rng.randrange(99), pictured=False) == ""
+        text, said = captions.caption(scene, rng, language, forget=0.4)
+        found = vocabulary.understood(text)
+        assert {k: found.get(k, "") for k in vocabulary.needed} == {k: said[k] for k in vocabulary.needed}, text
+
+
+@pytest.mark.parametrize("prompt", [*ODD, *HALF, "?" * 2000, "\0", "{colour}"])
+def test_any_prompt_is_read_as_a_whole_sentence_that_keeps_what_it_says(vocabulary: Vocabulary, prompt: str) -> None:
+    said = vocabulary.understood(prompt)
+    for seed in range(5):
+        sentence = vocabulary.read(prompt, seed, pictured=False)
+        understood = vocabulary.understood(sentence)
+        assert understood.items() >= said.items()
+        assert understood.keys() >= set(vocabulary.needed)
+        assert vocabulary.read(sentence, seed, pictured=False) == "", "it is a sentence of the model's world"
+        assert vocabulary.read(prompt, seed, pictured=False) == sentence
+
+
+@pytest.mark.parametrize(("prompt", "sentence"), [
+    ("a red ball jumps on GRASS", "one red ball bouncing on green grass"),
+    ("A Yellow Sun, rising over the beach", "one yellow ball moving up in the desert"),
+    ("tiny purple hearts that go up and down at night", "one small purple heart bouncing in a night sky"),
+    ("a white star flying left in the sky", "one white star moving left in a blue sky"),
+    ("草原でピンクの星が跳んでいる、左へ", "緑の草の上でピンクの星が左に動く"),
+    ("红色的气球升到天空", "一个红色的球在蓝天上向上移动"),
+])  # fmt: skip
+def test_other_words_for_the_same_are_read_too(vocabulary: Vocabulary, prompt: str, sentence: str) -> None:
+    assert vocabulary.read(prompt, 0, pictured=False) == sentence
+
+
+def test_what_is_left_open_is_drawn_from_the_seed(vocabulary: Vocabulary) -> None:
+    read = [vocabulary.understood(vocabulary.read("a cat", seed, pictured=False)) for seed in range(400)]
+    for name in vocabulary.needed:
+        assert {one[name] for one in read} == set(captions.WORDS["en"][name])
+    again = vocabulary.understood(vocabulary.read("a green cat", 7, pictured=False))
+    assert again == read[7] | {"colour": "green"}, "what is said changes nothing else"
+
+
+@pytest.mark.parametrize(("prompt", "language"), [
+    ("富士山の前を走る新幹線", "ja"), ("ねこ", "ja"), ("一个女孩在雨中奔跑", "zh"), ("猫", "zh"), ("сова", "en"),
+    ("42", "en"),
+])  # fmt: skip
+def test_it_is_read_in_the_language_it_is_written_in(vocabulary: Vocabulary, prompt: str, language: str) -> None:
+    sentence = vocabulary.read(prompt, 3, pictured=False)
+    assert vocabulary.speech[language].say(vocabulary.understood(sentence)) == sentence
+
+
+def test_a_picture_says_what_is_there_and_leaves_only_the_motion_open(vocabulary: Vocabulary) -> None:
+    assert vocabulary.read("it is spinning", 1, pictured=True) == ""
+    assert vocabulary.read("make it jump", 1, pictured=True) == "one thing bouncing"
+    motion = vocabulary.understood(vocabulary.read("dance!", 1, pictured=True))
+    assert motion.keys() == {"motion"}
+
+
+def test_the_request_and_its_recipe_keep_the_prompt_and_tell_what_was_read() -> None:
+    settled = settle(Request("a star", seed=5), SPEC, GEOMETRY)
+    assert settled.prompt == "a star"
+    assert settled.read_as.startswith("one ")
+    assert " star " in settled.read_as
+    assert settle(Request("a red star bouncing on grass", seed=5), SPEC, GEOMETRY).read_as == ""
+    image = settle(Request("bouncing", image="x.png", seed=5), SPEC, GEOMETRY, (128, 128))
+    assert image.read_as == ""
+
+
+def test_large_models_read_anything() -> None:
+    spec = SPECS["wan2.1-t2v-1.3b"]
+    assert spec.vocabulary is None
+    assert settle(Request("a star"), spec, Geometry(8, 4, (1, 2, 2), 16)).read_as == ""
+    assert settle(Request("a star"), replace(SPEC, vocabulary=None), GEOMETRY).read_as == ""
+
+
+@pytest.mark.parametrize("content", [
+    "[]", "{", '{"needed": []}', '{"needed": ["colour"], "pictured": [], "languages": {"en": 7}}',
+    '{"needed": ["colour"], "pictured": [], "languages": '
+    '{"en": {"words": {}, "hints": {}, "unsaid": {}, "sentence": "{colour}"}}}',
+    '{"needed": [], "pictured": [], "languages": {}}',
+    '{"needed": [], "pictured": [], "languages": {"en": {"words": {}, "hints": {}, "unsaid": {}, "sentence": "{x}"}}}',
+    '{"needed": [], "pictured": [], "languages": {"en": {"words": {}, "hints": {}, "unsaid": {}, "sentence": "{"}}}',
+])  # fmt: skip
+def test_a_damaged_vocabulary_is_named(tmp_path: Path, content: str) -> None:
+    for name in ("model_index.json", "recipe.json", "transformer/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((wan_core.BUILT_IN / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "vocabulary.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"vocabulary\.json"):
+        describe(tmp_path)
