@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 Words = Mapping[str, Mapping[str, tuple[str, ...]]]  # attribute, value, how it is said
+_BRACES = re.compile(r"\{(\w+)\}")
 _SPACED = re.compile(r"[a-z0-9]")  # scripts that put spaces between words
 
 
@@ -52,7 +53,7 @@ class Speech:
         """The sentence that a model understands best."""
         usual = {name: self.unsaid.get(name, "") for name in self.words}
         usual |= {name: self.words[name][value][0] for name, value in said.items()}
-        return " ".join(self.sentence.format(**usual).split())
+        return " ".join(_BRACES.sub(lambda found: usual[found[1]], self.sentence).split())
 
     @cached_property
     def _words(self) -> re.Pattern[str]:
@@ -96,11 +97,11 @@ class Vocabulary:
             }
             whole = cls(speech, tuple(data["needed"]), tuple(data["pictured"]))
             for one in speech.values():
-                one.say({name: next(iter(one.words[name])) for name in whole.needed})
+                for _, name, value in (*_phrases(one.words), *_phrases(one.hints)):
+                    one.say({name: value})
+            whole.read("", 0, pictured=False)
         except (KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
-            raise ValueError(f"no vocabulary: {error}") from error
-        if not speech:
-            raise ValueError("a vocabulary of no language")
+            raise ValueError(f"no vocabulary: {error!r}") from error
         return whole
 
     def understood(self, prompt: str) -> dict[str, str]:

@@ -110,13 +110,20 @@ def test_large_models_read_anything() -> None:
     assert settle(Request("a star"), replace(SPEC, vocabulary=None), GEOMETRY).read_as == ""
 
 
+def damaged(**changes: object) -> str:
+    """A vocabulary of one word, with something changed."""
+    english = {"words": {"colour": {"red": ["red"]}}, "hints": {}, "unsaid": {}, "sentence": "{colour}"}
+    for name in ("words", "hints", "sentence", "unsaid"):
+        english |= {name: changes.pop(name)} if name in changes else {}
+    return json.dumps({"needed": ["colour"], "pictured": [], "languages": {"en": english}} | changes)
+
+
 @pytest.mark.parametrize("content", [
-    "[]", "{", '{"needed": []}', '{"needed": ["colour"], "pictured": [], "languages": {"en": 7}}',
-    '{"needed": ["colour"], "pictured": [], "languages": '
-    '{"en": {"words": {}, "hints": {}, "unsaid": {}, "sentence": "{colour}"}}}',
-    '{"needed": [], "pictured": [], "languages": {}}',
-    '{"needed": [], "pictured": [], "languages": {"en": {"words": {}, "hints": {}, "unsaid": {}, "sentence": "{x}"}}}',
-    '{"needed": [], "pictured": [], "languages": {"en": {"words": {}, "hints": {}, "unsaid": {}, "sentence": "{"}}}',
+    "[]", "{", '{"needed": []}', damaged(languages={}), damaged(languages={"en": 7}), damaged(needed=["shape"]),
+    damaged(needed=7), damaged(words={}), damaged(words={"colour": {"red": []}}), damaged(words={"colour": {}}),
+    damaged(words={"colour": {"red": [""]}}), damaged(words={"colour": {"red": 7}}), damaged(words=[]),
+    damaged(hints={"colour": {"blue": ["sad"]}}), damaged(hints={"shape": {"star": ["sun"]}}),
+    damaged(sentence="{colour} {shape}"), damaged(unsaid=7),
 ])  # fmt: skip
 def test_a_damaged_vocabulary_is_named(tmp_path: Path, content: str) -> None:
     for name in ("model_index.json", "recipe.json", "transformer/config.json"):
@@ -125,3 +132,5 @@ def test_a_damaged_vocabulary_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "vocabulary.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"vocabulary\.json"):
         describe(tmp_path)
+    (tmp_path / "vocabulary.json").write_text(damaged())
+    assert describe(tmp_path).vocabulary is not None
