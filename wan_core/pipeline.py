@@ -53,6 +53,7 @@ from wan_core.types import (
     Kept,
     Progress,
     Request,
+    Rerouted,
     Settled,
     Started,
     VideoInput,
@@ -271,8 +272,8 @@ class Pipeline:
                 decoded.
 
         Yields:
-            ``Started`` first, ``Progress`` and ``Preview`` while denoising, ``Denoised``, ``Frames``
-            as they are decoded, and ``Done`` last.
+            ``Started`` first, ``Progress`` and ``Preview`` while denoising, ``Denoised``, ``Rerouted`` if that went
+            another way than ``Started`` told, ``Frames`` as they are decoded, and ``Done`` last.
 
         Raises:
             RequestError: before anything is spent, also if there is too little memory for it.
@@ -288,7 +289,8 @@ class Pipeline:
             expert.slicing = self._need(settled, left).slicing
         heard = None if material.sound is None else material.sound.stereo
         self._prepare()
-        yield Started(settled, heard, self.spec.name, self.spec.revision, self._backend(settled))
+        backend = self._backend(settled)
+        yield Started(settled, heard, self.spec.name, self.spec.revision, backend)
         yield Progress("encode", 0, 1)
         shots, recent = self._shots(material), None
         while (shot := _next(shots, recent)) is not None:
@@ -298,6 +300,8 @@ class Pipeline:
             else:
                 latents = yield from self._denoise(settled, shot, cancelled)
                 yield Denoised(latents.float().cpu().numpy(), shot.clip)
+            if self._backend(settled) != backend:
+                yield Rerouted(backend := self._backend(settled))
             if request.extends is not None:  # its last frame was the first one
                 assert shot.clips == 1, "image mode makes one clip"
                 yield from self._earlier(request.extends, settled, cancelled)

@@ -226,6 +226,17 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Rerouted:
+    """What makes the video is not what ``Started`` told: its blocks could not be compiled.
+
+    Attributes:
+        backend: as in ``Started``.
+    """
+
+    backend: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """Work done so far in one phase: "encode", "compile", "denoise" or "decode"; of one clip of several."""
 
@@ -306,7 +317,7 @@ class Done:
     sync: Sync | None = None
 
 
-Event = Started | Progress | Preview | Denoised | Frames | Done
+Event = Started | Rerouted | Progress | Preview | Denoised | Frames | Done
 CancelCheck = Callable[[], bool]
 Kept = Mapping[int, "np.ndarray"]  # finished latents by clip, from an earlier try
 

@@ -18,7 +18,9 @@ from wan_core.model.dit import WanDiT
 from wan_core.model.layers import KeyValue
 from wan_core.ops import Slicing
 from wan_core.pipeline import Pipeline
-from wan_core.types import Progress
+from wan_core.studio.produce import produce
+from wan_core.studio.provenance import verify
+from wan_core.types import Progress, Started
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +118,19 @@ def test_a_compiler_that_fails_leaves_plain_blocks(tmp_path: Path, caplog: pytes
     assert (fast.latents(asked()) - plain.latents(asked())).abs().max() <= 1e-5  # prompts are padded further
     assert "compiled" not in fast.label
     assert "no compiler here" in caplog.text
+
+
+def test_a_recipe_tells_what_made_the_video_and_not_what_was_to(tmp_path: Path) -> None:
+    def broken(_: Any, __: Any) -> Any:
+        raise RuntimeError("no compiler here")
+
+    _, fast = pair(checkpoints.checkpoint("t2v"), tmp_path, broken)
+    events = list(produce(fast, asked(), tmp_path / "x.mp4"))
+    (started,) = (e for e in events if isinstance(e, Started))
+    assert "compiled" in started.backend
+    backend = verify(tmp_path / "x.mp4").recipe["backend"]
+    assert "compiled" not in backend
+    assert backend == fast.plan(asked()).backend, "so that asking again finds this video"
 
 
 @pytest.mark.parametrize("limit", [1, 64])

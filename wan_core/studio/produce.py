@@ -12,7 +12,7 @@ from wan_core.studio.credentials import Signing
 from wan_core.studio.media import VideoWriter, check_output
 from wan_core.studio.recipe import recipe_of
 from wan_core.studio.sync import SyncMeter
-from wan_core.types import CancelCheck, Done, Event, Frames, Kept, Request, Started, never
+from wan_core.types import CancelCheck, Done, Event, Frames, Kept, Request, Rerouted, Started, never
 
 
 class Runner(Protocol):
@@ -59,6 +59,9 @@ def produce(
                     started = event
                     if event.sound is not None:
                         meter = SyncMeter(event.sound, event.settled.fps)
+                case Rerouted(backend):
+                    assert started is not None
+                    started = replace(started, backend=backend)
                 case Frames(pixels):
                     assert started is not None
                     if writer is None:
