@@ -70,7 +70,7 @@ def export(to: Path = HERE) -> None:
     ).save_pretrained(to / "scheduler")
     for name, data in (("model_index.json", INDEX), ("recipe.json", RECIPE)):
         (to / name).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    vocabulary.write(to / vocabulary.FILE.name)
+    vocabulary.write(vocabulary.vocabulary(), to / vocabulary.FILE.name)
 
 
 def history(to: Path) -> None:

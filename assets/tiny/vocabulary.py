@@ -100,31 +100,32 @@ HINTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 
 def vocabulary() -> dict[str, Any]:
     """All of it, as :class:`wan_core.vocabulary.Vocabulary` takes it."""
+    languages = {
+        name: {"sentence": SENTENCES[name], "unsaid": UNSAID[name], "words": _words(name), "hints": HINTS[name]}
+        for name in LANGUAGES
+    }
+    return {"needed": NEEDED, "pictured": PICTURED, "languages": languages}
+
+
+def backdrops(language: str) -> dict[str, tuple[str, ...]]:
+    """What captions say for each backdrop."""
+    particles = PARTICLES.get(language, ())
     return {
-        "needed": list(NEEDED),
-        "pictured": list(PICTURED),
-        "languages": {
-            name: {"sentence": SENTENCES[name], "unsaid": UNSAID[name], "words": _words(name), "hints": HINTS[name]}
-            for name in LANGUAGES
-        },
+        place: (*said, *(p.removesuffix(tail) for p in said for tail in particles if p.endswith(tail)))
+        for place, said in WORDS[language]["background"].items()
     }
 
 
-def write(file: Path = FILE) -> None:
-    """Write it where the model's other files are, a value a line."""
-    text = json.dumps(vocabulary(), indent=1, ensure_ascii=False)
+def write(data: dict[str, Any], file: Path) -> None:
+    """Write a vocabulary where the model's other files are, a value a line."""
+    text = json.dumps(data, indent=1, ensure_ascii=False)
     text = re.sub(r"\[[^][]*\]", lambda row: " ".join(row.group().split()).replace("[ ", "[").replace(" ]", "]"), text)
     file.write_text(text + "\n", encoding="utf-8")
 
 
 def _words(language: str) -> dict[str, dict[str, tuple[str, ...]]]:
-    words, particles = WORDS[language], PARTICLES.get(language, ())
-    places = {
-        place: (*said, *(p.removesuffix(tail) for p in said for tail in particles if p.endswith(tail)))
-        for place, said in words["background"].items()
-    }
-    return {**words, "background": places}
+    return {**WORDS[language], "background": backdrops(language)}
 
 
 if __name__ == "__main__":
-    write()
+    write(vocabulary(), FILE)

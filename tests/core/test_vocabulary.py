@@ -6,13 +6,17 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import wan_core
 from assets.tiny import captions, world
+from assets.tiny import vocabulary as built_in
 from assets.tiny.evaluate import HALF, ODD
-from assets.tiny.vocabulary import FILE, write
+from assets.tiny.speaker import captions as speaker_captions
+from assets.tiny.speaker import vocabulary as speaker
+from assets.tiny.speaker import world as speaker_world
 from wan_core.errors import CheckpointError
 from wan_core.plan import settle
 from wan_core.specs import SPECS
@@ -26,23 +30,37 @@ GEOMETRY = Geometry(spatial=16, temporal=4, patch=(1, 2, 2), channels=20)
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    return Vocabulary.from_json(json.loads(FILE.read_text(encoding="utf-8")))
+    return Vocabulary.from_json(json.loads(built_in.FILE.read_text(encoding="utf-8")))
 
 
-def test_the_file_is_what_the_captions_say(tmp_path: Path) -> None:
-    write(tmp_path / "v.json")
-    assert (tmp_path / "v.json").read_text(encoding="utf-8") == FILE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("which", [built_in, speaker])
+def test_the_file_is_what_the_captions_say(which: ModuleType, tmp_path: Path) -> None:
+    built_in.write(which.vocabulary(), tmp_path / "v.json")
+    assert (tmp_path / "v.json").read_text(encoding="utf-8") == which.FILE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("language", captions.LANGUAGES)
-def test_what_captions_name_is_understood_and_whole_ones_are_left_alone(vocabulary: Vocabulary, language: str) -> None:
-    rng = random.Random(0)
+@pytest.mark.parametrize(("which", "says", "world"), [
+    (built_in, captions, world), (speaker, speaker_captions, speaker_world)
+])  # fmt: skip
+def test_what_captions_name_is_understood_and_whole_ones_are_left_alone(
+    which: ModuleType, says: ModuleType, world: ModuleType, language: str
+) -> None:
+    rng, vocabulary = random.Random(0), Vocabulary.from_json(which.vocabulary())
     for _ in range(500):
         scene = world.sample_scene(rng)
-        assert vocabulary.read(captions.plain(scene, rng, language), rng.randrange(99), pictured=False) == ""
-        text, said = captions.caption(scene, rng, language, forget=0.4)
+        assert vocabulary.read(says.plain(scene, rng, language), rng.randrange(99), pictured=False) == ""
+        text, said = says.caption(scene, rng, language, forget=0.4)
         found = vocabulary.understood(text)
         assert {k: found.get(k, "") for k in vocabulary.needed} == {k: said[k] for k in vocabulary.needed}, text
+
+
+@pytest.mark.parametrize(("prompt", "sentence"), [
+    ("she jumps on the left, in the garden", "someone talking, hopping, on the left, on green grass"),
+    ("夜空の左で静かに歌う", "夜空で左側で人がじっとして話す"),
+])  # fmt: skip
+def test_the_speaker_is_told_where_and_how(prompt: str, sentence: str) -> None:
+    assert Vocabulary.from_json(speaker.vocabulary()).read(prompt, 0, pictured=False) == sentence
 
 
 @pytest.mark.parametrize("prompt", [*ODD, *HALF, "?" * 2000, "\0", "{colour}"])

@@ -20,10 +20,11 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel, WhisperFeatu
 
 from assets.tiny import export as first_export
 from assets.tiny import train_dit, train_vae, whole
+from assets.tiny import vocabulary as first_vocabulary
 from assets.tiny import world as first_world
 from assets.tiny.latents import per_latent
 from assets.tiny.runs import RUNS, load_state, log, save_state, shortened
-from assets.tiny.speaker import captions, voices, world
+from assets.tiny.speaker import captions, vocabulary, voices, world
 from assets.tiny.speaker.hearing import LAYERS, WIDTH
 from assets.tiny.train_text import Speech
 from wan_core.model.adapters import HumoDiT
@@ -290,3 +291,4 @@ def export() -> None:
     index = {"_class_name": "HumoPipeline", "boundary_ratio": None}
     for name, data in (("model_index.json", index), ("recipe.json", RECIPE)):
         (to / name).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    first_vocabulary.write(vocabulary.vocabulary(), to / vocabulary.FILE.name)
