@@ -83,7 +83,7 @@ def settle(
         guidance_start=start,
         guidance_stop=stop,
         in_front=in_front,
-        read_as="" if spec.vocabulary is None else spec.vocabulary.read(prompt, seed, request.mode == "image"),
+        read_as=spec.reads(prompt, seed, request.mode),
     )
 
 

@@ -143,6 +143,10 @@ class ModelSpec:
         """Whether it has a schedule of steps to leave out; two experts' turns depend on the request, and have none."""
         return bool(self.recipe.magnitudes) and self.boundary is None
 
+    def reads(self, prompt: str, seed: int, mode: str) -> str:
+        """What it is told in a prompt's place; "" where that is the prompt itself."""
+        return "" if self.vocabulary is None else self.vocabulary.read(prompt, seed, pictured=mode == "image")
+
 
 _480P, _720P = (832, 480), (1280, 720)
 _T2V = Recipe(50, 5.0, 5.0, 16, 81, _480P)

@@ -229,6 +229,8 @@ class Started:
 class Rerouted:
     """What makes the video is not what ``Started`` told: its blocks could not be compiled.
 
+    A file's recipe is written with its first frames; what comes later, in a video of several clips, it does not hold.
+
     Attributes:
         backend: as in ``Started``.
     """

@@ -158,7 +158,7 @@ def open_prompts(team: Team, prompts: tuple[str, ...], seed: int) -> Scores:
     vocabulary, jobs = describe(team.model).vocabulary, []
     for i, text in enumerate(prompts):
         number = 1000 * seed + i
-        said = vocabulary.understood(vocabulary.read(text, number, False) or text) if vocabulary else {}
+        said = vocabulary.understood(vocabulary.read(text, number, pictured=False) or text) if vocabulary else {}
         jobs.append(Job(scene_from(said, world.sample_scene(random.Random(i))), text, number))
     for job, (seen, _) in zip(jobs, team.make_all(jobs, "open", make), strict=True):
         if vocabulary:

@@ -15,6 +15,7 @@ from assets.tiny.captions import LANGUAGES, WORDS
 
 FILE = Path(__file__).parent / "vocabulary.json"
 NEEDED, PICTURED = ("colour", "shape", "motion", "background"), ("colour", "shape", "background")
+UNDRAWN = {"motion": ("still",)}
 SENTENCES = {
     "en": "one {size} {colour} {shape} {motion} {background}",
     "ja": "{background}{size}{colour}{shape}が{motion}",
@@ -26,85 +27,123 @@ PARTICLES = {"ja": ("で", "に")}
 HINTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "en": {
         "colour": {
-            "red": ("maroon", "cherry", "blood-red"), "orange": ("peach", "apricot"), "yellow": ("blond", "blonde"),
-            "green": ("mint", "olive", "jade"), "blue": ("indigo", "sapphire"),
-            "purple": ("lavender", "mauve", "plum", "purplish"), "pink": ("fuchsia", "salmon"),
-            "white": ("cream", "snow-white", "pale"),
+            "red": ("maroon", "cherry", "blood-red", "reddish"), "orange": ("peach", "apricot"),
+            "yellow": ("blond", "blonde"), "green": ("mint", "olive", "jade"), "cyan": ("sky blue", "sky-blue"),
+            "blue": ("indigo", "sapphire", "bluish"), "purple": ("lavender", "mauve", "plum", "purplish"),
+            "pink": ("fuchsia", "salmon"), "white": ("cream", "snow-white", "pale"),
         },
         "shape": {
-            "ball": ("balls", "spheres", "circles", "round", "bubble", "balloon", "marble", "globe", "planet", "moon",
-                     "sun", "coin", "bouncy ball"),
+            "ball": ("balls", "spheres", "round", "bubble", "balloon", "marble", "globe", "planet", "moon", "sun",
+                     "coin"),
             "square": ("squares", "boxes", "cubes", "blocks", "rectangle", "brick"),
-            "triangle": ("triangles", "pyramids", "triangular"),
+            "triangle": ("triangles", "pyramids", "triangular", "right triangle"),
             "star": ("stars", "starfish"),
             "heart": ("hearts",),
             "ring": ("rings", "donuts", "doughnuts", "hoops", "wheel"),
         },
         "motion": {
-            "left": ("left", "leftward", "leftwards"),
-            "right": ("right", "rightward", "rightwards"),
+            "left": ("left", "leftward", "leftwards", "turning left", "turns left"),
+            "right": ("right", "rightward", "rightwards", "turning right", "turns right"),
             "up": ("up", "upward", "upwards", "rise", "rises", "climbs", "climbing", "ascends", "floating", "floats"),
             "down": ("down", "downward", "downwards", "fall", "falls", "drop", "drops", "sinks", "descends"),
-            "bounce": ("bounce", "jump", "jumps", "hop", "leaps", "leaping", "up and down"),
+            "bounce": ("bounce", "jump", "jumps", "hop", "leaps", "leaping", "up and down", "dancing", "dances"),
             "spin": ("spin", "rotate", "turns", "twirls", "whirls", "rolling", "rolls", "swirling"),
-            "circle": ("in circles", "in a circle", "circles around", "orbits", "revolving", "round and round"),
+            "circle": ("in circles", "in a circle", "circles the", "circles around", "circle around", "orbits",
+                       "revolving", "round and round", "going round"),
             "grow": ("grow", "bigger", "larger", "expands", "swells", "inflating"),
             "shrink": ("shrink", "smaller", "contracts", "deflating"),
-            "still": ("still", "stands", "standing", "sits", "sitting", "rests", "frozen"),
+            "still": ("still", "stands", "standing", "sits", "sitting", "rests", "frozen", "stops", "stopped",
+                      "does not move", "doesn't move", "never moves", "no motion", "sits down", "stands up",
+                      "standing up", "sitting down"),
         },
         "background": {
-            "black": ("dark", "darkness", "black wall"),
-            "gray": ("gray wall", "grey wall", "concrete"),
+            "black": ("darkness", "dark background", "dark room", "black wall"),
+            "gray": ("gray", "grey", "concrete"),
             "blue sky": ("sky", "clouds", "daytime"),
-            "night sky": ("night", "starry", "moonlit", "midnight", "space", "galaxy"),
+            "night sky": ("night", "starry", "moonlit", "midnight", "space", "galaxy", "dark sky"),
             "grass": ("grass", "meadow", "lawn", "field", "garden", "park", "grassy"),
             "desert": ("sand", "sandy", "dunes", "beach"),
         },
-        "size": {"small": ("smaller", "miniature"), "big": ("gigantic", "enormous", "massive")},
+        "size": {"small": ("miniature",), "big": ("gigantic", "enormous", "massive")},
     },
     "ja": {
         "colour": {
-            "red": ("赤",), "orange": ("オレンジ", "橙"), "yellow": ("黄", "金"), "green": ("緑",),
+            "red": ("赤", "紅"), "orange": ("オレンジ", "橙"), "yellow": ("黄", "金"), "green": ("緑",),
             "cyan": ("水色", "シアン"), "blue": ("青", "ブルー"), "purple": ("紫",), "pink": ("ピンク", "桃色"),
             "white": ("白",),
         },
-        "shape": {"ball": ("風船", "月", "太陽", "丸い"), "square": ("四角い",), "triangle": ("三角の",)},
+        "shape": {
+            "ball": ("風船", "月", "太陽", "丸い", "惑星"), "square": ("四角い", "立方体"), "triangle": ("三角の",),
+        },
         "motion": {
-            "left": ("左",), "right": ("右",), "up": ("上へ", "上が", "昇り", "浮かぶ", "浮かんで"),
-            "down": ("下へ", "落ち", "下が"), "bounce": ("跳ね", "弾ん", "ジャンプ", "バウンド"),
-            "spin": ("回って", "回転", "スピン"), "circle": ("円を", "一周"), "grow": ("大きくな", "膨ら"),
-            "shrink": ("小さくな", "縮"), "still": ("止ま", "静止", "動かず"),
+            "left": ("左",), "right": ("右",), "up": ("上へ", "上に", "上が", "昇り", "浮かぶ", "浮かんで"),
+            "down": ("下へ", "下に", "落ち", "下が"),
+            "bounce": ("跳ね", "跳ん", "弾ん", "ジャンプ", "バウンド", "上下に", "踊"),
+            "spin": ("回って", "回転", "スピン", "ぐるぐる", "転が"), "circle": ("円を", "一周"),
+            "grow": ("大きくな", "膨ら"), "shrink": ("小さくな", "縮"), "still": ("止ま", "静止", "動かず"),
         },
         "background": {
-            "black": ("闇",), "gray": ("灰色", "グレー"), "blue sky": ("雲",), "night sky": ("夜",),
-            "grass": ("草", "芝"), "desert": ("砂",),
+            "black": ("闇",), "gray": ("灰色", "グレー"), "blue sky": ("雲",),
+            "night sky": ("宇宙",), "grass": ("草", "芝", "公園", "庭", "野原", "牧場"),
+            "desert": ("砂", "ビーチ", "海辺"),
         },
         "size": {"small": ("小さく",), "big": ("でっかい",)},
     },
     "zh": {
-        "colour": {"pink": ("桃红",), "white": ("洁白",)},
-        "shape": {"ball": ("气球", "月亮", "太阳"), "ring": ("圆圈",), "heart": ("红心",), "square": ("方",)},
+        "colour": {
+            "red": ("紅",), "yellow": ("黃",), "green": ("綠",), "blue": ("藍",), "pink": ("桃红", "玫瑰红"),
+            "white": ("洁白",),
+        },
+        "shape": {
+            "ball": ("气球", "月亮", "太阳", "星球"), "ring": ("圆圈", "戒指", "指环"),
+            "square": ("方的", "正方", "立方", "立方体", "正方体"),
+        },
         "motion": {
-            "left": ("左",), "right": ("右",), "up": ("向上", "往上", "升"), "down": ("向下", "往下", "落", "掉"),
-            "bounce": ("跳",), "spin": ("转",), "circle": ("绕", "转圈"), "grow": ("大起来",), "shrink": ("小下去",),
-            "still": ("静", "停"),
+            "left": ("左",), "right": ("右",), "up": ("向上", "往上", "升"), "down": ("向下", "往下", "掉"),
+            "bounce": ("跳",), "spin": ("在转", "转着", "滚"), "circle": ("绕着", "转圈"),
+            "grow": ("大起来", "越来越大"), "shrink": ("小下去",), "still": ("静静", "停下"),
         },
         "background": {
-            "black": ("黑暗", "黑色"), "gray": ("灰色",), "blue sky": ("天空", "云"), "night sky": ("夜", "星空"),
-            "grass": ("草",), "desert": ("沙",),
+            "black": ("黑暗", "黑色的背景", "黑背景"), "gray": ("灰色",), "blue sky": ("天空", "云"),
+            "night sky": ("夜里", "夜晚", "晚上", "星空", "太空", "宇宙"), "grass": ("草", "公园", "花园"),
+            "desert": ("沙滩", "沙子", "沙地", "海滩", "海边"),
         },
         "size": {"small": ("迷你",), "big": ("超大",)},
     },
 }  # fmt: skip
+#: What holds such words and says nothing of them.
+LOST = {
+    "en": ("close up", "close-up", "upside down", "slow down", "slows down", "calm down", "calms down", "ice cream",
+           "turning into", "turns into", "right angle", "still life", "left over", "heads up"),
+    "ja": ("面白い", "面白く", "中心", "安心", "心地", "心配", "一輪", "モンスター", "スタート", "ポスター", "マスター",
+           "赤ちゃん", "空間", "空港", "空の箱", "空っぽ", "落ち着", "左右", "青年", "白鳥"),
+    "zh": ("中心", "开心", "心情", "心里", "关心", "白云", "白天", "环境", "循环", "草莓", "角落", "大海", "大象",
+           "大家", "黄昏", "青蛙", "青年", "左右", "起落"),
+}  # fmt: skip
+#: What takes words back, right before them and right after.
+DENIED = {
+    "en": ((" not", " not a", " not the", " never", " without", " no", "n't"), ()),
+    "ja": ((), ("ない", "なく", "らな", "ばな", "ばず", "ていな", "っていな", "んでいな", "ではな")),
+    "zh": (("不", "没", "没有", "别", "不是"), ("不下来", "不起来")),
+}
+#: A colour before one of these is not the object's.
+ELSEWHERE = {
+    "en": ("background", "backdrop", "wall", "sky", "cloud", "field", "hill", "meadow", "lawn", "sea", "ocean"),
+    "ja": ("背景", "空", "夜空", "雲", "海", "壁", "草原", "野原"),
+    "zh": tuple(de + noun for noun in ("背景", "天空", "夜空", "云", "海", "墙", "草地") for de in ("", "的")),
+}
 
 
 def vocabulary() -> dict[str, Any]:
     """All of it, as :class:`wan_core.vocabulary.Vocabulary` takes it."""
     languages = {
-        name: {"sentence": SENTENCES[name], "unsaid": UNSAID[name], "words": _words(name), "hints": HINTS[name]}
+        name: {
+            "sentence": SENTENCES[name], "unsaid": UNSAID[name], "lost": LOST[name], "denied": DENIED[name],
+            "elsewhere": {"colour": ELSEWHERE[name]}, "words": _words(name), "hints": HINTS[name],
+        }
         for name in LANGUAGES
-    }
-    return {"needed": NEEDED, "pictured": PICTURED, "languages": languages}
+    }  # fmt: skip
+    return {"needed": NEEDED, "pictured": PICTURED, "undrawn": UNDRAWN, "languages": languages}
 
 
 def backdrops(language: str) -> dict[str, tuple[str, ...]]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.core.test_provenance import video
+from wan_core import BUILT_IN
 from wan_core.errors import MediaError
 from wan_core.specs import SPECS, ModelSpec
 from wan_core.studio.recipe import recipe_in_address, recipe_of, restore
 from wan_core.types import Settled, Started
+from wan_core.weights.describe import describe
 from wan_core.weights.places import Root
 from wan_core.weights.revision import revision
 
@@ -34,6 +36,15 @@ def test_every_choice_comes_back(tmp_path: Path) -> None:
     assert differs == []
     same = SETTLED.as_json() | {"focal_point": list(SETTLED.focal_point)}
     assert fields == {k: v for k, v in same.items() if k not in ("fps", "in_front", "read_as")}  # facts
+
+
+def test_a_prompt_that_is_read_otherwise_now_is_told(tmp_path: Path) -> None:
+    spec = describe(BUILT_IN)
+    assert spec.vocabulary is not None
+    read = spec.reads(SETTLED.prompt, SETTLED.seed, "text")
+    for then, as_now in ((read, True), ("", False), ("one red star spinning in the desert", False)):
+        _, differs = told(tmp_path, spec, read_as=then)
+        assert as_now != any("read otherwise" in sentence for sentence in differs), then
 
 
 def test_what_a_recipe_is_too_old_to_say_is_as_it_was(tmp_path: Path) -> None:

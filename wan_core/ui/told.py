@@ -225,6 +225,10 @@ SENTENCES = {
         "{model}の別の重みで作られました。同じシードでも違う動画になります。",
         "由 {model} 的其他权重生成；同一种子会得到不同视频。",
     ),
+    "Its prompt is read otherwise now; the same seed makes another video.": (
+        "プロンプトの解釈が変わりました。同じシードでも違う動画になります。",
+        "提示词的理解方式已改变；同一种子会得到不同视频。",
+    ),
     "{model} only makes {size}.": ("{model}は{size}だけを作ります。", "{model} 只能生成 {size}。"),
     "{model} makes at most {n} frames.": ("{model}は{n}フレームまでです。", "{model} 最多 {n} 帧。"),
     "{model} has no schedule of steps to leave out.": (
@@ -255,7 +259,7 @@ def told(language: str, message: str) -> str:
         return message
     which = LANGUAGES.index(language) - 1
     whole = _sentence(message, which) or _broken_rule(message, which) or _two(message, which)
-    if whole is None and " · " in message:  # how a job ended, and its lip sync
+    if whole is None and " · " in message:  # how a job ended, what was read, the lip sync
         return " · ".join(told(language, part) for part in message.split(" · "))
     return whole or message
 

@@ -59,10 +59,11 @@ RECIPE = {
     "references": [0, 1],
     "note": {
         "en": "A small model that ships with the app. It knows cartoon people: a picture on white says who, a voice "
-        "moves the mouth, the prompt says where, on which side, and with which motion.",
+        "moves the mouth, the prompt says where, on which side, and with which motion, or chance does.",
         "ja": "アプリに付属する小さなモデルです。描けるのは漫画風の人物だけです。白地の絵が誰かを、声が口の動きを、"
-        "プロンプトが場所と位置と動きを決めます。",
-        "zh": "随应用附带的小模型，只会画卡通人物：白底图片决定是谁，声音带动嘴巴，提示词决定场景、位置和动作。",
+        "プロンプトが場所と位置と動きを決めます（指定がなければランダムです）。",
+        "zh": "随应用附带的小模型，只会画卡通人物：白底图片决定是谁，声音带动嘴巴，提示词决定场景、位置和动作，"
+        "未提及的随机决定。",
     },
     "recipe": {
         "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 2.0, "audio_guidance": 2.0, "image_guidance": 3.0,

@@ -35,7 +35,7 @@ HINTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "zh": {
         "place": {"left": ("左",), "middle": ("中间", "中央"), "right": ("右",)},
-        "motion": {"still": ("安静",), "swaying": ("摇",), "nodding": ("点头",), "hopping": ("跳",)},
+        "motion": {"still": ("安静",), "swaying": ("摇",), "nodding": ("点点头",), "hopping": ("跳",)},
     },
 }  # fmt: skip
 
@@ -43,10 +43,13 @@ HINTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 def vocabulary() -> dict[str, Any]:
     """All of it, as :class:`wan_core.vocabulary.Vocabulary` takes it."""
     languages = {
-        name: {"sentence": SENTENCES[name], "unsaid": {}, "words": _words(name), "hints": _hints(name)}
+        name: {
+            "sentence": SENTENCES[name], "lost": first.LOST[name], "denied": first.DENIED[name],
+            "words": _words(name), "hints": _hints(name),
+        }
         for name in LANGUAGES
-    }
-    return {"needed": tuple(ATTRIBUTES), "pictured": (), "languages": languages}
+    }  # fmt: skip
+    return {"needed": tuple(ATTRIBUTES), "languages": languages}
 
 
 def _words(language: str) -> dict[str, dict[str, tuple[str, ...]]]:
