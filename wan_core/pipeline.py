@@ -272,8 +272,8 @@ class Pipeline:
                 decoded.
 
         Yields:
-            ``Started`` first, ``Progress`` and ``Preview`` while denoising, ``Denoised``, ``Rerouted`` if that went
-            another way than ``Started`` told, ``Frames`` as they are decoded, and ``Done`` last.
+            ``Started`` first, ``Progress`` and ``Preview`` while denoising, ``Denoised``, ``Rerouted`` if
+            the backend is no longer the one in ``Started``, ``Frames`` as they are decoded, and ``Done`` last.
 
         Raises:
             RequestError: before anything is spent, also if there is too little memory for it.

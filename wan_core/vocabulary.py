@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 Words = Mapping[str, Mapping[str, tuple[str, ...]]]  # attribute, value, how it is said
 Said = dict[str, str]  # attribute, value
+MOST = 4000  # letters of a prompt that are looked at
 _BRACES = re.compile(r"\{(\w+)\}")
 _SPACED = re.compile(r"[a-z0-9]")  # scripts that put spaces between words
 #: Scripts that tell languages apart, by the beginnings of their letters' names.
@@ -29,6 +30,20 @@ class _Meaning(NamedTuple):
     trained: bool
 
 
+class Heard(NamedTuple):
+    """What a prompt names.
+
+    Attributes:
+        trained: in words of the training.
+        other: in other words.
+        plain: whether nothing was taken back, said of something else, or said twice in different ways.
+    """
+
+    trained: Said
+    other: Said
+    plain: bool
+
+
 @dataclass(frozen=True)
 class Speech:
     """One language of a vocabulary.
@@ -38,9 +53,9 @@ class Speech:
         sentence: braces name attributes.
         hints: what else people say for the same; they count where none of ``words`` is said.
         unsaid: what stands in the sentence for attributes that stay open; "" for most.
-        lost: what says nothing of this world, though it holds such words.
-        denied: what right before, and what right after words takes them back.
-        elsewhere: by attribute, what its words stand before where they speak of something else.
+        lost: phrases that hold a word of these and do not mean it.
+        denied: what takes back the word right after it, and what takes back the word right before it.
+        elsewhere: by attribute: right before one of these, its words describe that and not the object.
     """
 
     words: Words
@@ -51,15 +66,27 @@ class Speech:
     denied: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def heard(self, prompt: str) -> tuple[Said, Said]:
-        """What a prompt names in words of the training, the first of each; and in others, the last of each."""
-        trained, other = {}, {}
-        for meaning in self._found(prompt):
-            if not meaning.trained:
+    def heard(self, prompt: str) -> Heard:
+        """What a prompt names.
+
+        Of words of the training the first counts, as captions say each thing once and say it first; of hints the
+        last, as "flying to the left" says more with its last word than with its first.
+        """
+        text = f" {_folded(prompt)}"
+        matches = list(self._pattern.finditer(text))
+        text = self._pattern.sub(lambda match: match[0] if self._meaning[match[0]] else "\n" * len(match[0]), text)
+        gone, trained, other, plain = self._taken_back(text, matches), {}, {}, True
+        for match in matches:
+            meaning = self._meaning[match[0]]
+            if meaning is None:
+                continue
+            if match.start() in gone or self._is_elsewhere(meaning.attribute, text[match.end() :]):
+                plain = False
+            elif not meaning.trained:
                 other[meaning.attribute] = meaning.value
-            elif meaning.attribute not in trained:
-                trained[meaning.attribute] = meaning.value
-        return trained, other
+            else:
+                plain &= trained.setdefault(meaning.attribute, meaning.value) == meaning.value
+        return Heard(trained, other, plain)
 
     def letters(self, prompt: str) -> int:
         """How many of a prompt's letters are words of this language."""
@@ -91,17 +118,33 @@ class Speech:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        """Finds phrases, long ones before short ones; whole words only, where words are spaced."""
-        return re.compile("|".join(map(_bounded, sorted(self._meaning, key=lambda phrase: (-len(phrase), phrase)))))
+        return _any_of(self._meaning)
 
-    def _found(self, prompt: str) -> Iterator[_Meaning]:
-        text = f" {_folded(prompt)}"
-        for match in self._pattern.finditer(text):
-            meaning, before, after = self._meaning[match[0]], text[: match.start()], text[match.end() :]
-            if meaning is None or before.rstrip().endswith(self.denied[0]) or after.startswith(self.denied[1]):
-                continue
-            if not after.lstrip().startswith(self.elsewhere.get(meaning.attribute, ())):
-                yield meaning
+    @cached_property
+    def _nouns(self) -> dict[str, re.Pattern[str]]:
+        return {name: _any_of(map(_folded, nouns)) for name, nouns in self.elsewhere.items()}
+
+    def _is_elsewhere(self, attribute: str, after: str) -> bool:
+        return attribute in self._nouns and bool(self._nouns[attribute].match(after.lstrip()))
+
+    def _taken_back(self, text: str, matches: list[re.Match[str]]) -> set[int]:
+        """Where words start that are denied, and others that touch them: no "red ball" is neither."""
+        gone: set[int] = set()
+        for ends, order in ((self.denied[0], matches), (self.denied[1], matches[::-1])):
+            last: re.Match[str] | None = None
+            for match in order:
+                if ends is self.denied[0]:
+                    denied = text[: match.start()].rstrip().endswith(ends)
+                    gap = None if last is None else text[last.end() : match.start()]
+                else:
+                    denied = text[match.end() :].startswith(ends)
+                    gap = None if last is None else text[match.end() : last.start()]
+                if denied or gap in ("", " "):
+                    gone.add(match.start())
+                    last = match
+                else:
+                    last = None
+        return gone
 
 
 @dataclass(frozen=True)
@@ -138,7 +181,7 @@ class Vocabulary:
 
     def understood(self, prompt: str) -> Said:
         """The attributes that a prompt names, as far as the model has words for them."""
-        trained, other = self._spoken(prompt).heard(prompt)
+        trained, other, _ = self._spoken(prompt).heard(prompt)
         return other | trained
 
     def read(self, prompt: str, seed: int, *, pictured: bool) -> str:
@@ -150,12 +193,12 @@ class Vocabulary:
             pictured: a first frame is given, and shows some of what is left open.
 
         Returns:
-            A sentence of the model's world; "" where the prompt is one already.
+            A sentence of the model's world; "" where the prompt says all of it, in words that the model knows.
         """
         speech = self._spoken(prompt)
-        trained, other = speech.heard(prompt)
+        trained, other, plain = speech.heard(prompt)
         needed = [name for name in self.needed if not (pictured and name in self.pictured)]
-        if all(name in trained for name in needed):
+        if plain and trained.keys() >= {*needed, *other}:
             return ""
         dice = random.Random(seed)
         drawn = {name: dice.choice(self._drawable(speech, name)) for name in self.needed}
@@ -175,20 +218,26 @@ class Vocabulary:
 
     def _check(self) -> None:
         """Say what would break later."""
-        if not self.speech or not set(self.pictured) <= set(self.needed):
-            raise ValueError("there is no language, or a picture shows what nobody needs")
-        values = [{name: set(one.words[name]) for name in self.needed} for one in self.speech.values()]
-        if any(other != values[0] for other in values) or any(not self._drawable(*pair) for pair in self._pairs()):
-            raise ValueError("its languages do not name the same values, or there are none")
+        if not self.speech or not {*self.pictured, *self.undrawn} <= set(self.needed):
+            raise ValueError("there is no language, or something is said of what nobody needs")
+        first, *others = ([set(one.words[name]) for name in self.needed] for one in self.speech.values())
+        if any(other != first for other in others):
+            raise ValueError("its languages do not name the same values")
         for one in self.speech.values():
-            if set(_BRACES.findall(one.sentence)) != set(one.words):
-                raise ValueError(f"the sentence {one.sentence!r} does not name every attribute")
+            if set(_BRACES.findall(one.sentence)) != set(one.words) or not {*one.unsaid, *one.elsewhere} <= set(
+                one.words
+            ):
+                raise ValueError(f"the sentence {one.sentence!r} does not name every attribute, or others are named")
+            if not all(self._drawable(one, name) for name in self.needed):
+                raise ValueError("there is nothing to draw")
+            if not all(said for values in one.words.values() for said in values.values()):
+                raise ValueError("there is nothing to say for a value")
             for meaning in filter(None, one._meaning.values()):
-                one.say({meaning.attribute: meaning.value})
-            one.heard("")
-
-    def _pairs(self) -> Iterator[tuple[Speech, str]]:
-        return ((one, name) for one in self.speech.values() for name in self.needed)
+                if (
+                    one.heard(one.say({meaning.attribute: meaning.value})).trained.get(meaning.attribute)
+                    != meaning.value
+                ):
+                    raise ValueError(f"the sentence {one.sentence!r} does not say {meaning.value}")
 
 
 def _speech(data: dict[str, Any]) -> Speech:
@@ -216,14 +265,23 @@ def _meanings(words: Words, trained: bool) -> Iterator[tuple[str, _Meaning]]:
             yield from ((_folded(phrase), _Meaning(name, value, trained)) for phrase in said)
 
 
+def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:
+    """Finds phrases, long ones before short ones; whole words only, where words are spaced."""
+    return re.compile("|".join(map(_bounded, sorted(phrases, key=lambda phrase: (-len(phrase), phrase)))) or "(?!)")
+
+
 def _bounded(phrase: str) -> str:
     start = r"(?<![a-z0-9])" if _SPACED.match(phrase[0]) else ""
     return start + re.escape(phrase) + (r"(?![a-z0-9])" if _SPACED.match(phrase[-1]) else "")
 
 
 def _folded(text: str) -> str:
-    """Without what only looks different: width, capitals, apostrophes, runs of spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().replace("’", "'").split())
+    """Without what only looks different: width, capitals, apostrophes, what is not seen, runs of spaces.
+
+    A prompt is cut short where it is far longer than anybody's that is made here: an old file may hold anything.
+    """
+    text = unicodedata.normalize("NFKC", text[:MOST])[:MOST].casefold().replace("’", "'")
+    return " ".join("".join(letter for letter in text if unicodedata.category(letter) != "Cf").split())
 
 
 def _scripts(texts: Iterable[str]) -> set[str]:

@@ -82,6 +82,10 @@ def test_any_prompt_is_read_as_a_whole_sentence_that_keeps_what_it_says(vocabula
     ("a white star flying left in the sky", "one white star moving left in a blue sky"),
     ("草原でピンクの星が跳んでいる", "緑の草の上でピンクの星が弾む"),
     ("红色的气球升到天空", "一个红色的球在蓝天上向上移动"),
+    # all is said, and more than the model has words for
+    ("a gigantic red ball bouncing on grass", "one big red ball bouncing on green grass"),
+    ("a red ball bouncing on grass, not spinning", "one red ball bouncing on green grass"),
+    ("a red ball bouncing on grass and a blue star", "one red ball bouncing on green grass"),
 ])  # fmt: skip
 def test_other_words_for_the_same_are_read_too(vocabulary: Vocabulary, prompt: str, sentence: str) -> None:
     assert vocabulary.read(prompt, 0, pictured=False) == sentence
@@ -105,7 +109,15 @@ def test_other_words_for_the_same_are_read_too(vocabulary: Vocabulary, prompt: s
     ("赤いボールが跳ねない", "red, ball"), ("一个不跳的红球", "red, ball"), ("停不下来的球", "ball"),
     ("no star, no ball", ""), ("a heart that never moves", "heart, still"),
     ("a red ball, not moving", "red, ball, still"),
+    ("not a red ball but a blue star", "blue, star"), ("不是红色的球，是蓝色的星星", "blue, star"),
+    ("赤いボールではなく青い星", "blue, star"), ("星のない夜空", "night sky"), ("特别大的红球", "big, red, ball"),
+    # places, and words that are one with others
+    ("a red star on the left, on grass", "red, star, grass"), ("屋根の上に赤い星", "red, star"),
+    ("a white seal on sand", "white, desert"), ("赤い海老", "red"), ("红色的海星", "red, star"),
+    ("a star in the sky at night", "star, night sky"), ("a heart growing smaller", "heart, shrink"),
+    ("白云下的红球", "red, ball, blue sky"), ("星星一起落下", "star, down"), ("re\u200bd ball", "red, ball"),
     # other scripts' letters
+    ("⭐ on grass", "star, grass"), ("一個紅色的氣球變大", "red, ball, grow"),
     ("ﾎﾞｰﾙ", "ball"), ("ＲＥＤ ＢＡＬＬ", "red, ball"), ("紅色的球", "red, ball"), ("气球飞上天空", "ball, blue sky"),
 ])  # fmt: skip
 def test_nobody_is_contradicted(vocabulary: Vocabulary, prompt: str, said: str) -> None:
@@ -146,6 +158,11 @@ def test_the_request_and_its_recipe_keep_the_prompt_and_tell_what_was_read() -> 
     assert image.read_as == ""
 
 
+def test_a_prompt_of_any_length_is_read_at_once(vocabulary: Vocabulary) -> None:
+    """A file that is restored may hold anything; minutes, if all of it were looked at."""
+    assert vocabulary.understood("a red ball " + "\ufdfa no star " * 10**6) == {"colour": "red", "shape": "ball"}
+
+
 def test_large_models_read_anything() -> None:
     spec = SPECS["wan2.1-t2v-1.3b"]
     assert spec.vocabulary is None
@@ -171,7 +188,9 @@ OTHER = {"words": {"colour": {"rot": ["rot"]}}, "sentence": "{colour}"}
     *(damaged(words={"colour": one}) for one in ({"red": []}, {}, {"red": [""]}, {"red": 7}, {"red": "red"})),
     damaged(words={"colour": {"red": ["red"], "blue": ["Red"]}}), damaged(hints={"colour": {"blue": ["sad"]}}),
     damaged(hints={"shape": {"star": ["sun"]}}), damaged(hints={"colour": {"red": [""]}}), damaged(lost=["red"]),
-    damaged(sentence="{colour} {shape}"), damaged(sentence="hello"), damaged(unsaid=7), damaged(denied=[]),
+    damaged(sentence="{colour} {shape}"), damaged(sentence="hello"), damaged(sentence="{colour}x"),
+    damaged(undrawn={"color": ["red"]}), damaged(lost=["red."], sentence="{colour}."),
+    damaged(unsaid=7), damaged(denied=[]),
     json.dumps({"needed": ["colour"], "languages": json.loads(damaged())["languages"] | {"de": OTHER}}),
 ])  # fmt: skip
 def test_a_damaged_vocabulary_is_named(tmp_path: Path, content: str) -> None:

@@ -171,7 +171,8 @@ def _model_differs(recipe: dict[str, Any], wanted: dict[str, Any], mode: str, sp
     if wanted.get("tier") == "scheduled" and not spec.scheduled:
         differs.append(f"{spec.name} has no schedule of steps to leave out.")
         wanted["tier"] = "exact"
-    if recipe.get("read_as", "") != spec.reads(wanted["prompt"], wanted["seed"], mode):
+    same = recipe.get("model", spec.name) == spec.name
+    if same and recipe.get("read_as", "") != spec.reads(wanted["prompt"], wanted["seed"], mode):
         differs.append("Its prompt is read otherwise now; the same seed makes another video.")
     if recipe.get("fps", spec.recipe.fps) != spec.recipe.fps:
         differs.append(f"It has {recipe['fps']} frames a second; {spec.name} makes {spec.recipe.fps}.")

@@ -21,7 +21,7 @@ HINTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "en": {
         "place": {"left": ("left",), "middle": ("middle", "centre", "center", "central"), "right": ("right",)},
         "motion": {
-            "still": ("still", "calm", "calmly", "quietly"),
+            "still": ("still", "calm", "calmly", "quietly", "doesn't move", "without moving"),
             "swaying": ("sway", "sways", "rocking", "swinging"),
             "nodding": ("nod", "nodded"),
             "hopping": ("jump", "jumps", "bouncing", "dancing", "dances"),
