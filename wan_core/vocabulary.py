@@ -128,22 +128,23 @@ class Speech:
         return attribute in self._nouns and bool(self._nouns[attribute].match(after.lstrip()))
 
     def _taken_back(self, text: str, matches: list[re.Match[str]]) -> set[int]:
-        """Where words start that are denied, and others that touch them: no "red ball" is neither."""
+        """Where words start that are denied, and those that touch them: "no red ball" names neither."""
+        before, after = self.denied
         gone: set[int] = set()
-        for ends, order in ((self.denied[0], matches), (self.denied[1], matches[::-1])):
-            last: re.Match[str] | None = None
-            for match in order:
-                if ends is self.denied[0]:
-                    denied = text[: match.start()].rstrip().endswith(ends)
-                    gap = None if last is None else text[last.end() : match.start()]
-                else:
-                    denied = text[match.end() :].startswith(ends)
-                    gap = None if last is None else text[match.end() : last.start()]
-                if denied or gap in ("", " "):
-                    gone.add(match.start())
-                    last = match
-                else:
-                    last = None
+        end = -1  # of the last word that was denied
+        for match in matches:
+            if text[: match.start()].rstrip().endswith(before) or (text[end : match.start()] in ("", " ") and end >= 0):
+                gone.add(match.start())
+                end = match.end()
+            else:
+                end = -1
+        start = -1
+        for match in reversed(matches):
+            if text[match.end() :].startswith(after) or (text[match.end() : start] in ("", " ") and start >= 0):
+                gone.add(match.start())
+                start = match.start()
+            else:
+                start = -1
         return gone
 
 

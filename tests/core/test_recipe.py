@@ -43,7 +43,7 @@ def test_a_prompt_that_is_read_otherwise_now_is_told(tmp_path: Path) -> None:
     assert spec.vocabulary is not None
     read = spec.reads(SETTLED.prompt, SETTLED.seed, "text")
     for then, as_now in ((read, True), ("", False), ("one red star spinning in the desert", False)):
-        _, differs = told(tmp_path, spec, read_as=then)
+        _, differs = told(tmp_path, spec, read_as=then, model=spec.name)
         assert as_now != any("read otherwise" in sentence for sentence in differs), then
 
 
