@@ -300,8 +300,8 @@ class Pipeline:
             else:
                 latents = yield from self._denoise(settled, shot, cancelled)
                 yield Denoised(latents.float().cpu().numpy(), shot.clip)
-            if self._backend(settled) != backend:
-                yield Rerouted(backend := self._backend(settled))
+            if (now := self._backend(settled)) != backend:
+                yield Rerouted(backend := now)
             if request.extends is not None:  # its last frame was the first one
                 assert shot.clips == 1, "image mode makes one clip"
                 yield from self._earlier(request.extends, settled, cancelled)

@@ -52,7 +52,7 @@ def settle(
     recipe = spec.recipe
     _check_mode(request, spec)
     width, height = _size(request, spec, geometry, picture)
-    guidance, low = _scales(request, recipe)
+    guidance, low, by_sound, by_pictures = _scales(request, recipe)
     method, start, stop = _guidance(request, spec)
     prompt, seed = _prompt(request.prompt), _seed(request.seed)
     return Settled(
@@ -64,12 +64,8 @@ def settle(
         num_inference_steps=_integer("num_inference_steps", request.num_inference_steps, recipe.steps, 1, 100),
         guidance_scale=guidance,
         guidance_scale_2=low,
-        audio_guidance_scale=_number(
-            "audio_guidance_scale", request.audio_guidance_scale, recipe.audio_guidance, 0.0, 20.0
-        ),
-        image_guidance_scale=_number(
-            "image_guidance_scale", request.image_guidance_scale, recipe.image_guidance, 0.0, 20.0
-        ),
+        audio_guidance_scale=by_sound,
+        image_guidance_scale=by_pictures,
         conditioning_scale=_number("conditioning_scale", request.conditioning_scale, 1.0, 0.0, 2.0),
         flow_shift=_number("flow_shift", request.flow_shift, recipe.shift_for(width, height), 0.1, 50.0),
         sampler=_choice("sampler", recipe.sampler if request.sampler is None else request.sampler, SAMPLERS),
@@ -87,11 +83,14 @@ def settle(
     )
 
 
-def _scales(request: Request, recipe: Recipe) -> tuple[float, float]:
-    """The high-noise expert's guidance, and the low-noise one's, which is the same where the recipe says nothing."""
+def _scales(request: Request, recipe: Recipe) -> tuple[float, float, float, float]:
+    """Guidance at high noise, at low noise (the same where the recipe is silent), by the sound, and by the pictures."""
     high = _number("guidance_scale", request.guidance_scale, recipe.guidance, 1.0, 20.0)
     usual = high if recipe.guidance_low is None else recipe.guidance_low
-    return high, _number("guidance_scale_2", request.guidance_scale_2, usual, 1.0, 20.0)
+    low = _number("guidance_scale_2", request.guidance_scale_2, usual, 1.0, 20.0)
+    by_sound = _number("audio_guidance_scale", request.audio_guidance_scale, recipe.audio_guidance, 0.0, 20.0)
+    by_pictures = _number("image_guidance_scale", request.image_guidance_scale, recipe.image_guidance, 0.0, 20.0)
+    return high, low, by_sound, by_pictures
 
 
 def _guidance(request: Request, spec: ModelSpec) -> tuple[str, float, float]:
