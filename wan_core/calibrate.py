@@ -24,6 +24,8 @@ from wan_core.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
+Curves = dict[str, list[float]]
+NAMES = ("magnitudes", "magnitudes_low")  # a recipe's, of the one expert or the high-noise one, and of the other
 PROMPTS = ("a small red star bouncing on green grass", "a cat walks along a wall", "waves on a beach at night")
 
 
@@ -46,34 +48,41 @@ def watched(expert: WanDiT, ratios: list[float]) -> Iterator[None]:
         del expert.trunk
 
 
-def curve(pipe: Pipeline, prompts: Sequence[str] = PROMPTS, steps: int | None = None) -> list[float]:
-    """Measure a model's curve.
+def curves(pipe: Pipeline, prompts: Sequence[str] = PROMPTS, steps: int | None = None) -> Curves:
+    """Measure a model's curves.
 
     Args:
-        pipe: a loaded model of text mode with one expert.
+        pipe: a loaded model of text mode.
         prompts: one video each; what they show hardly matters.
         steps: of the solver; by default the recipe's.
 
     Returns:
-        One factor fewer than steps, the videos' mean.
+        By the recipe's name for it, every expert's: one factor fewer than steps in its turn, the videos' mean.
 
     Raises:
-        CheckpointError: it has no text mode, or two experts, whose turns depend on the request.
+        CheckpointError: it has no text mode.
     """
-    if "text" not in pipe.spec.modes or len(pipe.parts.experts) > 1:
-        raise CheckpointError(f"{pipe.spec.name}: schedules are measured in text mode, of one expert")
-    runs: list[list[float]] = []
+    if "text" not in pipe.spec.modes:
+        raise CheckpointError(f"{pipe.spec.name}: schedules are measured in text mode, which it does not have")
+    named = dict(zip(NAMES, pipe.parts.experts, strict=False))
+    runs: dict[str, list[list[float]]] = {name: [] for name in named}
     for number, prompt in enumerate(prompts):
-        runs.append([])
         with ExitStack() as stack:
-            stack.enter_context(watched(pipe.parts.experts[0], runs[-1]))
-            pipe.latents(Request(prompt, seed=number, guidance_scale=1.0, num_inference_steps=steps))
+            for name, expert in named.items():
+                runs[name].append([])
+                stack.enter_context(watched(expert, runs[name][-1]))
+            pipe.latents(
+                Request(prompt, seed=number, guidance_scale=1.0, guidance_scale_2=1.0, num_inference_steps=steps)
+            )
         log.info("%d of %d videos", number + 1, len(prompts))
-    return [round(sum(factors) / len(factors), 4) for factors in zip(*runs, strict=True)]
+    return {
+        name: [round(sum(factors) / len(factors), 4) for factors in zip(*made, strict=True)]
+        for name, made in runs.items()
+    }
 
 
-def write(folder: Path, factors: Sequence[float]) -> None:
-    """Put a curve into a model's ``recipe.json``.
+def write(folder: Path, found: Curves) -> None:
+    """Put curves into a model's ``recipe.json``.
 
     Raises:
         CheckpointError: the model is no folder, or what stands there is no recipe.
@@ -81,14 +90,14 @@ def write(folder: Path, factors: Sequence[float]) -> None:
     path = folder / "recipe.json"
     try:
         recipe = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        recipe.setdefault("recipe", {})["magnitudes"] = list(factors)
+        recipe.setdefault("recipe", {}).update(found)
         path.write_text(json.dumps(recipe, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{folder.name}: its recipe.json cannot be written, or holds no recipe") from error
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure a model; 0 when its curve is told, 1 for an error that is the user's to mend."""
+    """Measure a model; 0 when its curves are told, 1 for an error that is the user's to mend."""
     parser = argparse.ArgumentParser(prog="python -m wan_core.calibrate", description="Measure a model's schedule.")
     parser.add_argument("model", nargs="?", default=str(BUILT_IN), help="default: the built-in model")
     parser.add_argument("--steps", type=int, metavar="N", help="default: the recipe's")
@@ -98,10 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     from wan_core.assembly import load
 
     try:
-        factors = curve(load(options.model), steps=options.steps)
-        sys.stdout.write(json.dumps(factors) + "\n")
+        found = curves(load(options.model), steps=options.steps)
+        sys.stdout.write(json.dumps(found) + "\n")
         if options.write:
-            write(Path(options.model), factors)
+            write(Path(options.model), found)
     except WanError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

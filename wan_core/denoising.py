@@ -7,6 +7,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wan_core.artifact import Artifacts
@@ -18,7 +19,7 @@ from wan_core.sample.guide import Guide, Velocity, formula, guided
 from wan_core.sample.loop import denoise, kinds, one_of_each
 from wan_core.sample.schedule import noise, solver
 from wan_core.sample.skip import Schedule, StepCache
-from wan_core.types import CancelCheck, Event, Preview, Progress, Settled
+from wan_core.types import CancelCheck, Event, Kind, Preview, Progress, Settled
 from wan_core.velocity import Conditioned, Overlapped, Span, spans
 
 OVERLAP = 5  # latent frames that neighbouring stretches of a long video share, at least
@@ -60,8 +61,8 @@ class Denoiser:
         channels, _, *size = parts.geometry.latents(1, settled.height, settled.width)
         state = noise((1, channels, told.ahead + shot.frames + told.behind, *size), shot.seed).to(parts.device)
         video = slice(told.ahead, told.ahead + shot.frames)
-        flow = self._solver(settled, shot)
-        guide = formula(settled, shot.guide, [float(t) for t in flow.timesteps], guided_steps(settled))
+        flow = self._solver(settled, parts.device, shot.seed)
+        guide = _formula(settled, shot.guide, flow)
         skip = self._skip(settled, flow.timesteps, guide)
         velocity = self._velocity(settled, shot, skip if isinstance(skip, Schedule) else None)
         yield from self._compile(shot, velocity, state, flow.timesteps, guide)
@@ -78,12 +79,21 @@ class Denoiser:
     def _text_step(self) -> int:
         return TEXT_STEP if self.compiled is not None and self.compiled.told else 1
 
-    def _solver(self, settled: Settled, shot: Shot) -> Any:
+    def kinds(self, settled: Settled, own: Guide | None) -> list[Kind]:
+        """What every step of a request runs, without a device: see :func:`wan_core.sample.loop.kinds`.
+
+        Args:
+            settled: the request.
+            own: the guidance formula that the model has for it, or None.
+        """
+        flow = self._solver(settled, torch.device("cpu"))
+        return kinds(flow.timesteps, _formula(settled, own, flow), self.parts.spec.boundary)
+
+    def _solver(self, settled: Settled, device: torch.device, seed: int = 0) -> Any:
         recipe = self.parts.spec.recipe
         own = settled.flow_shift == recipe.shift_for(settled.width, settled.height)
         levels = recipe.levels if own else ()
-        steps, shift = settled.num_inference_steps, settled.flow_shift
-        return solver(settled.sampler, steps, shift, self.parts.device, levels, shot.seed)
+        return solver(settled.sampler, settled.num_inference_steps, settled.flow_shift, device, levels, seed)
 
     def _skip(self, settled: Settled, timesteps: Tensor, guide: Guide) -> StepCache | Schedule | None:
         """What leaves steps out, if a request allows that."""
@@ -112,3 +122,7 @@ class Denoiser:
         if self.compiled.fresh(shape):
             yield Progress("compile", 0, 1, shot.clip, shot.clips)
             self.compiled.prepare(shape, lambda: [guided(velocity, state, t, e, guide) for (e, _), t in each.items()])
+
+
+def _formula(settled: Settled, own: Guide | None, flow: Any) -> Guide:
+    return formula(settled, own, [float(t) for t in flow.timesteps], guided_steps(settled))

@@ -41,7 +41,7 @@ from wan_core.ops import attended_by, lean, try_attention
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
-from wan_core.shots import S2V_CLIP, humo_shot, phantom_shot, speech_shots, vace_shot
+from wan_core.shots import S2V_CLIP, humo_shot, own_guide, phantom_shot, speech_shots, vace_shot
 from wan_core.specs import ModelSpec
 from wan_core.types import (
     CancelCheck,
@@ -164,12 +164,14 @@ class Pipeline:
         Raises:
             RequestError: a field breaks a rule, or the device has too little memory for it.
         """
-        settled = self.settle(request)
+        material = self._open(request, whole=False)
         self._residence.measure(at_work=True)
-        return replace(self._fitting(settled, request.audio is not None), backend=self._backend(settled))
+        return replace(self._fitting(material), backend=self._backend(material.settled))
 
-    def _fitting(self, settled: Settled, spoken: bool) -> Plan:
-        priced = price(settled, self.spec, self.geometry, self.parts.experts[0].config, self._longest)
+    def _fitting(self, material: Material) -> Plan:
+        settled, spoken = material.settled, material.sound is not None
+        kinds = self._denoiser.kinds(settled, own_guide(self.parts, material))
+        priced = price(settled, self.spec, self.geometry, self.parts.experts[0].config, self._longest, kinds)
         left = self._residence.most
         fits = fitting(priced, lambda some: self._need(some, left).peak, left, self.geometry, self.spec, spoken)
         return replace(fits, placement=self._residence.words(lambda left: self._need(settled, left).peak))
@@ -196,6 +198,10 @@ class Pipeline:
         )  # fmt: skip
         given = 0.0 if settled.mode == "text" else encoding(vae, size)
         return replace(found, denoise=found.denoise + carried, encode=given)
+
+    @property
+    def _denoiser(self) -> Denoiser:
+        return Denoiser(self.parts, self._compiled, self._longest)
 
     @property
     def _longest(self) -> int:
@@ -283,7 +289,7 @@ class Pipeline:
         material = self._open(request)
         settled = material.settled
         self._residence.measure()  # one video is made at a time
-        self._fitting(settled, material.sound is not None)
+        self._fitting(material)
         left = self._residence.settle(lambda left: self._need(settled, left).peak)
         for expert in self.parts.experts:
             expert.slicing = self._need(settled, left).slicing
@@ -298,7 +304,7 @@ class Pipeline:
             if kept is not None and shot.clip in kept:
                 latents = torch.from_numpy(kept[shot.clip])
             else:
-                latents = yield from self._denoise(settled, shot, cancelled)
+                latents = yield from self._denoiser.run(settled, shot, cancelled)
                 yield Denoised(latents.float().cpu().numpy(), shot.clip)
             if (now := self._backend(settled)) != backend:
                 yield Rerouted(backend := now)
@@ -316,7 +322,7 @@ class Pipeline:
         self._residence.settle(lambda left: self._need(material.settled, left).peak)
         self._prepare()
         shot = next(self._shots(material))
-        steps = self._denoise(material.settled, shot, never)
+        steps = self._denoiser.run(material.settled, shot, never)
         while True:
             try:
                 next(steps)
@@ -359,9 +365,6 @@ class Pipeline:
             return clean_first_frame(base, first, parts.codec.encode)
         features = None if parts.vision is None else vision.features(material.pictures, *parts.vision)
         return channel_image(base, first, last[0] if last else None, frames, parts.codec.encode, features)
-
-    def _denoise(self, settled: Settled, shot: Shot, cancelled: CancelCheck) -> Generator[Event, None, Tensor]:
-        return Denoiser(self.parts, self._compiled, self._longest).run(settled, shot, cancelled)
 
     def _decode(self, shot: Shot, latents: Tensor, cancelled: CancelCheck) -> Generator[Event, None, Tensor | None]:
         """Yield the shot's frames; return the last ones, (1, 3, n, H, W), for the next shot."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from wan_core.errors import RequestError
 from wan_core.magnitude import left_out
 from wan_core.specs import ModelSpec, Recipe
-from wan_core.types import Geometry, Request, Settled
+from wan_core.types import Geometry, Kind, Request, Settled
 
 PROMPT_LIMIT = 2000
 SEED_LIMIT = 2**53  # what a JSON number holds exactly
@@ -319,7 +319,14 @@ class Plan:
     placement: str = ""
 
 
-def price(settled: Settled, spec: ModelSpec, geometry: Geometry, config: Mapping[str, Any], longest: int) -> Plan:
+def price(
+    settled: Settled,
+    spec: ModelSpec,
+    geometry: Geometry,
+    config: Mapping[str, Any],
+    longest: int,
+    kinds: Sequence[Kind],
+) -> Plan:
     """Price a request.
 
     Args:
@@ -328,6 +335,7 @@ def price(settled: Settled, spec: ModelSpec, geometry: Geometry, config: Mapping
         geometry: its grid.
         config: its transformer's.
         longest: latent frames that it denoises at once; longer videos are several stretches.
+        kinds: of all steps of one.
 
     Returns:
         The plan.
@@ -336,13 +344,8 @@ def price(settled: Settled, spec: ModelSpec, geometry: Geometry, config: Mapping
     stretches, frames = math.ceil(frames / longest), min(frames, longest)
     one, _ = geometry.tokens(1, settled.height, settled.width)
     tokens = one * frames // geometry.patch[0]
-    branches = 3 if settled.mode == "reference" and "vace_layers" not in config else 2
-    if branches == 2 and max(settled.guidance_scale, settled.guidance_scale_2) <= 1:
-        branches = 1
-    guided = guided_steps(settled)
-    steps = [branches > 1 and step in guided for step in range(settled.num_inference_steps)]
-    skipped = left_out(spec.recipe, steps) if settled.tier == "scheduled" else ()
-    passes = stretches * sum(branches if full else 1 for i, full in enumerate(steps) if i not in skipped)
+    skipped = left_out(spec.recipe, kinds) if settled.tier == "scheduled" else ()
+    passes = stretches * sum(len(branches) for step, (_, branches) in enumerate(kinds) if step not in skipped)
     return Plan(settled, spec.name, tokens, passes, passes * forward_flops(config, tokens))
 
 

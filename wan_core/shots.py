@@ -14,11 +14,31 @@ from wan_core.condition.video import nothing, of_frames
 from wan_core.model import audio
 from wan_core.model.adapters.s2v import MOTION_FRAMES
 from wan_core.parts import Material, Parts, Shot
-from wan_core.sample.guide import ClassifierFree, HumoFour, HumoThree, Phantom
+from wan_core.sample.guide import ClassifierFree, Guide, HumoFour, HumoThree, Phantom
 from wan_core.types import Branch
 
 S2V_CLIP = 80  # frames denoised at a time
 S2V_FIRST = 3  # of the first clip's, lost to the reference frame that is decoded in front of it
+
+
+def own_guide(parts: Parts, material: Material) -> Guide | None:
+    """How a model guides that knows more than a prompt; None for those that guide by the prompt alone."""
+    settled, shown = material.settled, bool(material.pictures)
+    text, sound, pictures = settled.guidance_scale, settled.audio_guidance_scale, settled.image_guidance_scale
+    match parts.spec.kind:
+        case "humo":
+            return HumoThree(text, sound, shown) if _joined(parts) else HumoFour(text, sound, pictures, shown)
+        case "phantom":
+            return Phantom(text, pictures)
+        case "s2v":
+            return ClassifierFree((text, text), Branch(text=False, audio=False))
+    return None
+
+
+def _joined(parts: Parts) -> bool:
+    """Whether a HuMo model sees references among its channels, as the large one does."""
+    config = parts.experts[0].config
+    return config["in_channels"] > config["out_channels"]
 
 
 def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int) -> Shot:
@@ -35,21 +55,17 @@ def humo_shot(parts: Parts, base: Conditioning, material: Material, frames: int)
     if material.sound is not None:
         heard = _humo_tracks(parts, material.sound.speech, settled.fps)[: settled.num_frames]
         tracks[: len(heard)] = heard
-    joined = config["in_channels"] > config["out_channels"]
     size = (settled.height, settled.width)
     windows = audio.humo_windows(tracks, frames, max(1, len(material.pictures)))
-    told = humo(base, windows, material.tensors, size, parts.codec.encode, joined)
-    text, sound, shown = settled.guidance_scale, settled.audio_guidance_scale, bool(material.pictures)
-    guide = HumoThree(text, sound, shown) if joined else HumoFour(text, sound, settled.image_guidance_scale, shown)
-    return Shot(told, frames, settled.seed, settled.num_frames, guide=guide)
+    told = humo(base, windows, material.tensors, size, parts.codec.encode, _joined(parts))
+    return Shot(told, frames, settled.seed, settled.num_frames, guide=own_guide(parts, material))
 
 
 def phantom_shot(parts: Parts, base: Conditioning, material: Material, frames: int) -> Shot:
     """The one shot of a Phantom video; arguments as for :func:`humo_shot`."""
     settled = material.settled
     told = phantom(base, material.tensors, parts.codec.encode)
-    guide = Phantom(settled.guidance_scale, settled.image_guidance_scale)
-    return Shot(told, frames, settled.seed, settled.num_frames, guide=guide)
+    return Shot(told, frames, settled.seed, settled.num_frames, guide=own_guide(parts, material))
 
 
 def vace_shot(parts: Parts, base: Conditioning, material: Material, frames: int) -> Shot:
@@ -97,7 +113,7 @@ def speech_shots(parts: Parts, base: Conditioning, material: Material) -> Genera
     clips = math.ceil((settled.num_frames + S2V_FIRST) / S2V_CLIP)
     features = _speech_features(parts, material, clips)
     reference = encode(material.tensors[0][:, :, None])  # (1, C, 1, h, w)
-    guide = ClassifierFree((settled.guidance_scale, settled.guidance_scale), Branch(text=False, audio=False))
+    guide = own_guide(parts, material)
     past = torch.zeros(1, 3, MOTION_FRAMES, settled.height, settled.width)
     left = settled.num_frames
     for clip in range(clips):

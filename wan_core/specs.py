@@ -64,7 +64,9 @@ class Recipe:
         sampler: the solver, see :func:`wan_core.sample.schedule.solver`.
         levels: timesteps that a distilled model was made for; () where the shift gives them.
         tolerance: what steps that are left out in the tier "fast" may add up to, see :mod:`wan_core.sample.skip`.
-        magnitudes: by how much what the trunk adds grows from step to step; () where nobody measured it.
+        magnitudes: by how much what the trunk adds grows from step to step; () where nobody measured it, or where no
+            step of it may be left out.
+        magnitudes_low: the low-noise expert's, in its own turn.
         limits: of the tier "scheduled", which goes by that.
     """
 
@@ -83,12 +85,13 @@ class Recipe:
     levels: tuple[float, ...] = ()
     tolerance: float = 0.05  # EasyCache's own for Wan 2.1 1.3B: 25.2 dB, 2.54 times faster on an A800 (its README)
     magnitudes: tuple[float, ...] = ()
+    magnitudes_low: tuple[float, ...] = ()
     limits: Limits = USUAL
 
     def skipping(self, tier: str) -> str:
         """What leaves steps out in a tier, and how much; "" where none are."""
         if tier == "scheduled":
-            mark = zlib.crc32(repr((self.magnitudes, tuple(self.limits))).encode())
+            mark = zlib.crc32(repr((self.magnitudes, self.magnitudes_low, tuple(self.limits))).encode())
             return f"MagCache {mark:08x}"
         return f"EasyCache {self.tolerance}" if tier == "fast" else ""
 
@@ -140,8 +143,8 @@ class ModelSpec:
 
     @property
     def scheduled(self) -> bool:
-        """Whether it has a schedule of steps to leave out; two experts' turns depend on the request, and have none."""
-        return bool(self.recipe.magnitudes) and self.boundary is None
+        """Whether it has a schedule of steps to leave out."""
+        return bool(self.recipe.magnitudes or self.recipe.magnitudes_low)
 
     def reads(self, prompt: str, seed: int, mode: str) -> str:
         """What it is told in a prompt's place; "" where that is the prompt itself."""
@@ -183,6 +186,26 @@ _CURVE_I2V = (  # the 480p model's, which is the steeper one: the 720p model has
     0.9861, 0.9882, 0.9876, 0.9881, 0.9872, 0.9857, 0.9854, 0.9816, 0.9841, 0.9795, 0.9815, 0.9774, 0.9783, 0.9736,
     0.9709, 0.9706, 0.9659, 0.9612, 0.9568, 0.9496, 0.9398, 0.9322, 0.9189, 0.9095, 0.9262,
 )  # fmt: skip
+#: Wan 2.2's, by the same authors (Zehong-Ma/MagCache, MagCache4Wan2.2; also in deepbeepmeep/Wan2GP,
+#: models/wan/wan_handler.py), of each expert in its own turn: 26 and 14 of 40 steps. Of the image model's 15 and 25,
+#: none of the first are left out there, nor here.
+_CURVE_HIGH = (
+    1.0014, 0.9984, 0.9969, 0.9972, 0.9967, 0.9963, 0.9962, 0.9949, 0.9962, 0.9967, 0.9954, 0.9958, 0.9969, 0.9956,
+    0.9946, 0.9962, 0.9946, 0.9947, 0.9938, 0.9940, 0.9936, 0.9928, 0.9927, 0.9907, 0.9913,
+)  # fmt: skip
+_CURVE_LOW = (
+    0.9883, 0.9875, 0.9852, 0.9832, 0.9806, 0.9777, 0.9728, 0.9673, 0.9586, 0.9438, 0.9211, 0.8809, 0.8022,
+)  # fmt: skip
+_CURVE_IMAGE_LOW = (
+    0.9893, 0.9909, 0.9885, 0.9890, 0.9881, 0.9871, 0.9862, 0.9843, 0.9830, 0.9819, 0.9813, 0.9783, 0.9762, 0.9727,
+    0.9709, 0.9657, 0.9605, 0.9533, 0.9459, 0.9330, 0.9171, 0.8919, 0.8543, 0.7986,
+)  # fmt: skip
+_CURVE_5B = (  # with a first frame, which is the steeper one in the end
+    0.9954, 0.9956, 0.9959, 0.9951, 0.9954, 0.9954, 0.9949, 0.9950, 0.9945, 0.9948, 0.9943, 0.9943, 0.9941, 0.9937,
+    0.9941, 0.9936, 0.9933, 0.9924, 0.9923, 0.9924, 0.9916, 0.9915, 0.9919, 0.9898, 0.9899, 0.9885, 0.9885, 0.9886,
+    0.9874, 0.9859, 0.9854, 0.9844, 0.9831, 0.9812, 0.9800, 0.9786, 0.9756, 0.9739, 0.9715, 0.9687, 0.9643, 0.9613,
+    0.9564, 0.9518, 0.9445, 0.9397, 0.9358, 0.9354, 0.9664,
+)  # fmt: skip
 
 SPECS: dict[str, ModelSpec] = {
     spec.name: spec
@@ -196,11 +219,13 @@ SPECS: dict[str, ModelSpec] = {
         ModelSpec("wan2.1-flf2v-14b", _IMAGE,
                   replace(_T2V, shift=16.0, size=_720P, negative="镜头切换，" + NEGATIVE_ZH)),
         ModelSpec("wan2.2-t2v-a14b", _TEXT,
-                  Recipe(40, 12.0, 4.0, 16, 81, _720P, guidance_low=3.0), boundary=0.875),
+                  Recipe(40, 12.0, 4.0, 16, 81, _720P, guidance_low=3.0, magnitudes=_CURVE_HIGH,
+                         magnitudes_low=_CURVE_LOW, limits=Limits(0.06, 2, 0.4)), boundary=0.875),
         ModelSpec("wan2.2-i2v-a14b", _IMAGE,
-                  Recipe(40, 5.0, 3.5, 16, 81, _720P, guidance_low=3.5, shift_small=3.0), boundary=0.9),
+                  Recipe(40, 5.0, 3.5, 16, 81, _720P, guidance_low=3.5, shift_small=3.0,
+                         magnitudes_low=_CURVE_IMAGE_LOW, limits=Limits(0.06, 2, 0.1)), boundary=0.9),
         ModelSpec("wan2.2-ti2v-5b", frozenset({"text", "image"}),
-                  Recipe(50, 5.0, 5.0, 24, 121, (1280, 704))),
+                  Recipe(50, 5.0, 5.0, 24, 121, (1280, 704), magnitudes=_CURVE_5B, limits=Limits(0.06, 2, 0.2))),
         ModelSpec("humo-1.7b", _SPEAKS, replace(_HUMO, guidance=7.5, audio_guidance=7.5, image_guidance=4.0),
                   max_frames=97, references=(0, 3), kind="humo"),
         ModelSpec("humo-17b", _SPEAKS, _HUMO, max_frames=97, references=(0, 3), kind="humo"),

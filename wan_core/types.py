@@ -159,6 +159,9 @@ class Branch:
     audio: bool = True
 
 
+Kind = tuple[int, frozenset[Branch]]  # of a step: the expert whose turn it is, and the branches that it runs
+
+
 @dataclass(frozen=True)
 class Settled:
     """A request with every choice made and checked against a model.

@@ -23,7 +23,7 @@ from transformers import (
 
 import wan_core
 from tests.core.test_pipeline import text_encoder, tokenizer
-from tests.core.tiny import shake, vae
+from tests.core.tiny import counted, shake, vae
 from wan_core import Request, velocity
 from wan_core.errors import RequestError
 from wan_core.model.adapters import HumoDiT, S2VDiT
@@ -154,6 +154,14 @@ def test_references_are_counted(pipe: Pipeline) -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(RequestError, match="reference pictures"):
         pipe.settle(asked(reference_images=(picture,) * 4))
+
+
+@pytest.mark.parametrize("extra", [{}, {"guidance_stop": 0.5}, {"audio_guidance_scale": 4.0}])
+def test_a_plan_knows_how_many_branches_run(pipe: Pipeline, extra: dict[str, Any]) -> None:
+    request = asked(num_frames=9, guidance_scale=3.0, image_guidance_scale=4.0, **extra)
+    with counted(pipe) as rows:
+        pipe.latents(request)
+    assert sum(rows[0]) == pipe.plan(request).passes
 
 
 def test_branches_in_one_batch_equal_branches_in_turn(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor, nn
 
 from wan_core.model.dit import WanDiT
+from wan_core.pipeline import Pipeline
 
 BASE = {
     "num_attention_heads": 2, "attention_head_dim": 24, "text_dim": 32, "freq_dim": 64,
@@ -78,3 +83,15 @@ def vae(kind: str, seed: int = 0) -> AutoencoderKLWan:
         base_dim=8, decoder_base_dim=8, z_dim=48, is_residual=True, patch_size=2, in_channels=12,
         out_channels=12, scale_factor_spatial=16, latents_mean=[0.1] * 48, latents_std=[0.7] * 48, **common,
     ).eval()  # fmt: skip
+
+
+@contextmanager
+def counted(pipe: Pipeline) -> Iterator[list[list[int]]]:
+    """Per expert, the rows of every pass through its first block: branches may go together."""
+    rows: list[list[int]] = [[] for _ in pipe.parts.experts]
+    with ExitStack() as hooks:
+        for count, expert in zip(rows, pipe.parts.experts, strict=True):
+            block: Any = expert.blocks[0]
+            hook = block.ffn.register_forward_hook(lambda _, given, __, count=count: count.append(len(given[0])))
+            hooks.callback(hook.remove)
+        yield rows

@@ -45,6 +45,10 @@ class Guide(ABC):
     def weights(self, timestep: float, expert: int) -> dict[Branch, float]:
         """The branches to run at a timestep and the weights of their velocities, which sum to 1; none: stand still."""
 
+    def running(self, timestep: float, expert: int) -> dict[Branch, float]:
+        """The same without those whose weight is 0, which need not be run."""
+        return {branch: weight for branch, weight in self.weights(timestep, expert).items() if weight != 0}
+
     def add(self, parts: list[tuple[float, Tensor]]) -> Tensor:
         """The guided velocity of weights and their branches' velocities, (B, C, T, h, w) float32 each."""
         (weight, velocity), *rest = parts
@@ -228,7 +232,7 @@ def formula(settled: Settled, own: Guide | None, timesteps: list[float], steps: 
 
 def guided(velocity: Velocity, latents: Tensor, timestep: Tensor, expert: int, guide: Guide) -> Tensor:
     """One guided velocity, (B, C, T, h, w) float32; branches of weight 0 are not run."""
-    weights = {b: w for b, w in guide.weights(float(timestep), expert).items() if w != 0}
+    weights = guide.running(float(timestep), expert)
     if not weights:
         return torch.zeros_like(latents, dtype=torch.float32)
     velocities = velocity(latents, timestep, expert, tuple(weights))

@@ -13,7 +13,7 @@ from wan_core.errors import Cancelled
 from wan_core.sample import experts
 from wan_core.sample.guide import Guide, Velocity, guided
 from wan_core.sample.skip import Schedule, StepCache
-from wan_core.types import Branch, CancelCheck
+from wan_core.types import CancelCheck, Kind
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,10 @@ def denoise(
         yield LatentState(latents, i + 1, total)
 
 
-Kind = tuple[int, frozenset[Branch]]  # of a step: the expert whose turn it is, and the branches that it runs
-
-
 def kinds(timesteps: Tensor, guide: Guide, boundary: float | None) -> list[Kind]:
     """Every step's kind."""
     turns = [(float(t), experts.pick(float(t), boundary)) for t in timesteps]
-    return [(expert, frozenset(guide.weights(t, expert))) for t, expert in turns]
+    return [(expert, frozenset(guide.running(t, expert))) for t, expert in turns]
 
 
 def one_of_each(timesteps: Tensor, guide: Guide, boundary: float | None) -> dict[Kind, Tensor]:

@@ -119,7 +119,8 @@ def own_recipe(spec: ModelSpec, root: Root) -> ModelSpec:
         if "limits" in changes:
             error, longest, first = changes["limits"]
             changes["limits"] = Limits(float(error), int(longest), float(first))
-        if not all(0 < factor < math.inf for factor in changes.get("magnitudes", ())):
+        factors = [*changes.get("magnitudes", ()), *changes.get("magnitudes_low", ())]
+        if not all(0 < factor < math.inf for factor in factors):
             raise ValueError("magnitudes must be above 0")
         note = own.get("note", {})
         own["note"] = {"en": note} if isinstance(note, str) else dict(note)
