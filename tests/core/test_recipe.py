@@ -69,7 +69,7 @@ def test_what_a_recipe_is_too_old_to_say_is_as_it_was(tmp_path: Path) -> None:
     ({"revision": "0123456789ab"}, SPEC, "other weights"),
     ({"application": "0.0.1"}, SPEC, "version 0.0.1"),
     ({"fps": 16}, SPEC, "frames a second"),
-    ({"tier": "scheduled"}, SPEC, "no schedule"),
+    ({"tier": "scheduled"}, replace(SPEC, recipe=replace(SPEC.recipe, magnitudes=())), "no schedule"),
     ({}, replace(SPEC, fixed_size=True, recipe=replace(SPEC.recipe, size=(128, 128))), "only makes 128x128"),
     ({"num_frames": 200}, SPEC, "at most 161 frames"),
 ])  # fmt: skip
