@@ -60,7 +60,7 @@ def curves(pipe: Pipeline, prompts: Sequence[str] = PROMPTS, steps: int | None =
         By the recipe's name for it, every expert's: one factor fewer than steps in its turn, the videos' mean.
 
     Raises:
-        CheckpointError: it has no text mode.
+        CheckpointError: it has no text mode, or an expert has too few steps to measure.
     """
     if "text" not in pipe.spec.modes:
         raise CheckpointError(f"{pipe.spec.name}: schedules are measured in text mode, which it does not have")
@@ -75,6 +75,8 @@ def curves(pipe: Pipeline, prompts: Sequence[str] = PROMPTS, steps: int | None =
                 Request(prompt, seed=number, guidance_scale=1.0, guidance_scale_2=1.0, num_inference_steps=steps)
             )
         log.info("%d of %d videos", number + 1, len(prompts))
+    if not all(made[0] for made in runs.values()):
+        raise CheckpointError(f"{pipe.spec.name}: of so few steps, an expert makes one or none; take more")
     return {
         name: [round(sum(factors) / len(factors), 4) for factors in zip(*made, strict=True)]
         for name, made in runs.items()

@@ -80,14 +80,21 @@ class Denoiser:
         return TEXT_STEP if self.compiled is not None and self.compiled.told else 1
 
     def kinds(self, settled: Settled, own: Guide | None) -> list[Kind]:
-        """What every step of a request runs, without a device: see :func:`wan_core.sample.loop.kinds`.
+        """What every step of a request runs; no device is needed.
 
         Args:
             settled: the request.
             own: the guidance formula that the model has for it, or None.
+
+        Returns:
+            Every step's kind, see :func:`wan_core.sample.loop.kinds`.
         """
         flow = self._solver(settled, torch.device("cpu"))
         return kinds(flow.timesteps, _formula(settled, own, flow), self.parts.spec.boundary)
+
+    def stretches(self, settled: Settled, frames: int) -> list[Span]:
+        """How so many latent frames are denoised: at once, or in reference mode, if they are many, in stretches."""
+        return spans(frames, self.longest, OVERLAP) if settled.mode == "reference" else [Span(0, frames)]
 
     def _solver(self, settled: Settled, device: torch.device, seed: int = 0) -> Any:
         recipe = self.parts.spec.recipe
@@ -104,9 +111,7 @@ class Denoiser:
 
     def _velocity(self, settled: Settled, shot: Shot, carry: Schedule | None) -> Velocity:
         experts, told = self.parts.experts, shot.conditioning
-        stretches = [Span(0, shot.frames)]
-        if settled.mode == "reference":
-            stretches = spans(shot.frames, self.longest, OVERLAP)
+        stretches = self.stretches(settled, shot.frames)
         if len(stretches) == 1:
             return Conditioned(experts, told, text_step=self._text_step, carry=carry)
         return Overlapped(experts, told, stretches, self._text_step, carry)

@@ -24,8 +24,8 @@ def left_out(recipe: Recipe, kinds: Sequence[Kind]) -> frozenset[int]:
             computed.
 
     Returns:
-        None of the first of an expert's turn, nor the last one; none at all in the turn of an expert without a curve,
-        or of so few steps that each one counts.
+        None of the first of an expert's turn, nor the last one of all; none of an expert without a curve; and none at
+        all of so few steps that each one counts.
 
     Source: MagCache (Ma and others 2025, arXiv 2506.09045); Zehong-Ma/MagCache MagCache4Wan2.1/magcache_generate.py.
     Other than there, a run of fewer steps than the curve has takes between two of them the product of the factors that

@@ -41,7 +41,7 @@ from wan_core.ops import attended_by, lean, try_attention
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
-from wan_core.shots import S2V_CLIP, humo_shot, own_guide, phantom_shot, speech_shots, vace_shot
+from wan_core.shots import S2V_CLIP, humo_shot, own_guide, phantom_shot, speech_clips, speech_shots, vace_shot
 from wan_core.specs import ModelSpec
 from wan_core.types import (
     CancelCheck,
@@ -171,7 +171,8 @@ class Pipeline:
     def _fitting(self, material: Material) -> Plan:
         settled, spoken = material.settled, material.sound is not None
         kinds = self._denoiser.kinds(settled, own_guide(self.parts, material))
-        priced = price(settled, self.spec, self.geometry, self.parts.experts[0].config, self._longest, kinds)
+        config = self.parts.experts[0].config
+        priced = price(settled, self.spec, self.geometry, config, self._stretches(settled), kinds)
         left = self._residence.most
         fits = fitting(priced, lambda some: self._need(some, left).peak, left, self.geometry, self.spec, spoken)
         return replace(fits, placement=self._residence.words(lambda left: self._need(settled, left).peak))
@@ -198,6 +199,13 @@ class Pipeline:
         )  # fmt: skip
         given = 0.0 if settled.mode == "text" else encoding(vae, size)
         return replace(found, denoise=found.denoise + carried, encode=given)
+
+    def _stretches(self, settled: Settled) -> list[int]:
+        """The latent frames of all that is denoised at once, clip by clip and stretch by stretch."""
+        if self._speaks:
+            return [self._longest] * speech_clips(settled)
+        spans = self._denoiser.stretches(settled, self.geometry.latent_frames(settled.num_frames))
+        return [span.stop - span.start for span in spans]
 
     @property
     def _denoiser(self) -> Denoiser:

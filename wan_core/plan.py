@@ -324,7 +324,7 @@ def price(
     spec: ModelSpec,
     geometry: Geometry,
     config: Mapping[str, Any],
-    longest: int,
+    stretches: Sequence[int],
     kinds: Sequence[Kind],
 ) -> Plan:
     """Price a request.
@@ -334,18 +334,16 @@ def price(
         spec: of what makes it.
         geometry: its grid.
         config: its transformer's.
-        longest: latent frames that it denoises at once; longer videos are several stretches.
-        kinds: of all steps of one.
+        stretches: latent frames of each; what is too long to be denoised at once is several.
+        kinds: every step's, of one stretch.
 
     Returns:
         The plan.
     """
-    frames = geometry.latent_frames(settled.num_frames)
-    stretches, frames = math.ceil(frames / longest), min(frames, longest)
     one, _ = geometry.tokens(1, settled.height, settled.width)
-    tokens = one * frames // geometry.patch[0]
+    tokens = one * max(stretches) // geometry.patch[0]
     skipped = left_out(spec.recipe, kinds) if settled.tier == "scheduled" else ()
-    passes = stretches * sum(len(branches) for step, (_, branches) in enumerate(kinds) if step not in skipped)
+    passes = len(stretches) * sum(len(branches) for step, (_, branches) in enumerate(kinds) if step not in skipped)
     return Plan(settled, spec.name, tokens, passes, passes * forward_flops(config, tokens))
 
 

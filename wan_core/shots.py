@@ -15,7 +15,7 @@ from wan_core.model import audio
 from wan_core.model.adapters.s2v import MOTION_FRAMES
 from wan_core.parts import Material, Parts, Shot
 from wan_core.sample.guide import ClassifierFree, Guide, HumoFour, HumoThree, Phantom
-from wan_core.types import Branch
+from wan_core.types import Branch, Settled
 
 S2V_CLIP = 80  # frames denoised at a time
 S2V_FIRST = 3  # of the first clip's, lost to the reference frame that is decoded in front of it
@@ -94,6 +94,11 @@ def _humo_tracks(parts: Parts, speech: np.ndarray, fps: float) -> Tensor:
     return parts.memo.recall(listen, "humo", encoder, speech, fps)
 
 
+def speech_clips(settled: Settled) -> int:
+    """How many clips an S2V video is made of."""
+    return math.ceil((settled.num_frames + S2V_FIRST) / S2V_CLIP)
+
+
 def speech_shots(parts: Parts, base: Conditioning, material: Material) -> Generator[Shot, Tensor | None, None]:
     """S2V's clips; each is sent the last frames of the one before.
 
@@ -110,7 +115,7 @@ def speech_shots(parts: Parts, base: Conditioning, material: Material) -> Genera
         A shot; expects (1, 3, n, H, W) in [-1, 1] in return.
     """
     settled, encode = material.settled, parts.codec.encode
-    clips = math.ceil((settled.num_frames + S2V_FIRST) / S2V_CLIP)
+    clips = speech_clips(settled)
     features = _speech_features(parts, material, clips)
     reference = encode(material.tensors[0][:, :, None])  # (1, C, 1, h, w)
     guide = own_guide(parts, material)

@@ -91,7 +91,8 @@ class Recipe:
     def skipping(self, tier: str) -> str:
         """What leaves steps out in a tier, and how much; "" where none are."""
         if tier == "scheduled":
-            mark = zlib.crc32(repr((self.magnitudes, self.magnitudes_low, tuple(self.limits))).encode())
+            curves = (self.magnitudes, self.magnitudes_low) if self.magnitudes_low else (self.magnitudes,)
+            mark = zlib.crc32(repr((*curves, tuple(self.limits))).encode())
             return f"MagCache {mark:08x}"
         return f"EasyCache {self.tolerance}" if tier == "fast" else ""
 
@@ -144,7 +145,7 @@ class ModelSpec:
     @property
     def scheduled(self) -> bool:
         """Whether it has a schedule of steps to leave out."""
-        return bool(self.recipe.magnitudes or self.recipe.magnitudes_low)
+        return bool(self.recipe.magnitudes or (self.boundary is not None and self.recipe.magnitudes_low))
 
     def reads(self, prompt: str, seed: int, mode: str) -> str:
         """What it is told in a prompt's place; "" where that is the prompt itself."""

@@ -13,7 +13,9 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from assets.tiny import train_dit, train_vae, vocabulary, world
 from assets.tiny.runs import RUNS, Ema, load_state, save_state
+from wan_core import calibrate
 from wan_core.model.dit import WanDiT
+from wan_core.specs import USUAL
 
 HERE = Path(__file__).parent
 SHARD = "8MB"  # a Space takes files up to 10 MB
@@ -34,6 +36,7 @@ RECIPE = {
     "recipe": {
         "steps": 24, "shift": 3.0, "shift_small": None, "guidance": 4.0, "fps": world.FPS,
         "frames": world.FRAMES, "size": [world.SIZE, world.SIZE], "negative": "", "tolerance": 0.3,
+        "limits": list(USUAL),
     },
 }  # fmt: skip
 INDEX = {
@@ -68,9 +71,16 @@ def export(to: Path = HERE) -> None:
     UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=RECIPE["recipe"]["shift"]
     ).save_pretrained(to / "scheduler")
-    for name, data in (("model_index.json", INDEX), ("recipe.json", RECIPE)):
+    recipe = RECIPE | {"recipe": RECIPE["recipe"] | measured(to / "recipe.json")}
+    for name, data in (("model_index.json", INDEX), ("recipe.json", recipe)):
         (to / name).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     vocabulary.write(vocabulary.vocabulary(), to / vocabulary.FILE.name)
+
+
+def measured(path: Path) -> dict[str, list[float]]:
+    """What ``wan_core.calibrate`` put into a recipe; after a transformer was trained on, it is to be run again."""
+    known = json.loads(path.read_text(encoding="utf-8")).get("recipe", {}) if path.exists() else {}
+    return {name: known[name] for name in calibrate.NAMES if name in known}
 
 
 def history(to: Path) -> None:

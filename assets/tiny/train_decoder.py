@@ -29,6 +29,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
     """
     state = load_state(RUNS / "decoder.pt") or {"step": 0, "spent": 0.0, "known": load_state(RUNS / "vae.pt")}
     known = state["known"]
+    assert known is not None
     torch.manual_seed(seed + state["step"])
     rng = random.Random(seed + state["step"])
     vae = train_vae.build(train_vae.width_of(known["model"]))
@@ -41,7 +42,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
         for solver, saved in zip(solvers, state["optimizers"], strict=True):
             solver.load_state_dict(saved)
         ema.shadow, ema.step = state["ema"], state["step"]
-    budget, step, recent = Budget(minutes, state["spent"]), state["step"], 0.0
+    budget, step, recent = Budget(minutes, state["spent"]), state["step"], None
     while budget.fraction < 1:
         video = draw(rng, *rng.choice(STRETCHES)).to(device)
         loss = loss_on(vae, video)
@@ -51,8 +52,8 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
         norm = descend({s: p * rate for s, p in zip(solvers, peaks, strict=True)}, 0.5)
         ema.update(vae)
         step += 1
-        share = max(0.02, 1 / step)
-        recent = (1 - share) * recent + share * float(loss.detach())
+        now = float(loss.detach())
+        recent = now if recent is None else 0.98 * recent + 0.02 * now
         if step % 50 == 0:
             log.info("decoder %d: %.0f s, psnr %.2f, |g| %.2f", step, budget.spent, -4.3429 * recent + 6.0206, norm)
         if step % 100 == 0 or budget.fraction >= 1:
@@ -64,6 +65,7 @@ def train(minutes: float, device: str = "cpu", seed: int = 0) -> None:
     ema.copy_to(vae)
     steps, spent = known["step"] + step, known["spent"] + budget.spent
     save_state(RUNS / "vae.pt", {"step": steps, "spent": spent, "curve": known["curve"], "model": vae.state_dict()})
+    (RUNS / "decoder.pt").unlink()  # another stretch begins from this one's end, or from a VAE that was refined since
 
 
 def draw(rng: random.Random, clips: int, frames: int) -> Tensor:

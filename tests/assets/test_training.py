@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assets.tiny import perceive, train_dit, train_vae, whole, world
+from assets.tiny import perceive, runs, train_decoder, train_dit, train_vae, whole, world
 from assets.tiny.speaker import stages
 from wan_core.model.dit import WanDiT
 
@@ -44,6 +44,23 @@ def test_the_first_models_transformer() -> None:
     torch.nn.init.normal_(model.proj_out.weight, std=0.02)  # it begins at zero, and passes nothing back
     asked = train_dit.Questions(model, GRID, 11)
     taught(model, asked, train_dit.loss_on(model, data, asked.note), data["pose"])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, while it compiles the norms
+def test_a_decoder_is_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What latents are made with stays to the bit."""
+    for module in (train_decoder, train_vae):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    monkeypatch.setattr(train_decoder, "STRETCHES", ((1, 5),))
+    before = train_vae.build(train_vae.Z).state_dict()
+    runs.save_state(tmp_path / "vae.pt", {"step": 7, "spent": 60.0, "curve": [], "model": before})
+    train_decoder.train(1e-4)  # one step
+    state = runs.load_state(tmp_path / "vae.pt")
+    assert state is not None
+    assert (state["step"], [p.name for p in tmp_path.iterdir()]) == (8, ["vae.pt"])
+    moved = {name.split(".")[0] for name, value in state["model"].items() if not torch.equal(value, before[name])}
+    assert moved == {"decoder", "post_quant_conv"}
+    assert all(value.isfinite().all() for value in state["model"].values())
 
 
 def test_a_reader_judges_what_a_guess_looks_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

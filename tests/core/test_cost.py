@@ -31,22 +31,22 @@ def steps(count: int, branches: int) -> list[Kind]:
 ])  # fmt: skip
 def test_forward_passes_of_the_public_models(config, geometry, size, frames, tokens, teraflops) -> None:
     asked = replace(settled(), width=size[0], height=size[1], num_frames=frames)
-    made = price(asked, SPEC, geometry, config, 100, steps(1, 1))
+    made = price(asked, SPEC, geometry, config, [geometry.latent_frames(frames)], steps(1, 1))
     assert (made.tokens, made.passes) == (tokens, 1)
     assert made.flops / 1e12 == pytest.approx(teraflops, rel=2e-3)
 
 
 def test_guidance_steps_and_stretches_multiply() -> None:
     asked = replace(settled(), width=64, height=64, num_frames=81)
-    assert price(asked, SPEC, OLD, SMALL, 21, steps(10, 2)).passes == 20
-    assert price(asked, SPEC, OLD, SMALL, 7, steps(10, 2)).passes == 60
-    assert price(asked, SPEC, OLD, SMALL, 7, steps(10, 2)).tokens == 7 * 16
+    assert price(asked, SPEC, OLD, SMALL, [21], steps(10, 2)).passes == 20
+    assert price(asked, SPEC, OLD, SMALL, [7] * 8, steps(10, 2)).passes == 160
+    assert price(asked, SPEC, OLD, SMALL, [7] * 8, steps(10, 2)).tokens == 7 * 16
 
 
 def test_a_schedule_is_priced_by_the_steps_that_it_computes() -> None:
     asked = replace(settled(), width=64, height=64, num_frames=81, tier="scheduled")
     skipped = left_out(SPEC.recipe, steps(50, 2))
     assert 20 <= len(skipped) <= 35
-    assert price(asked, SPEC, OLD, SMALL, 21, steps(50, 2)).passes == 2 * (50 - len(skipped))
+    assert price(asked, SPEC, OLD, SMALL, [21], steps(50, 2)).passes == 2 * (50 - len(skipped))
     half = [*steps(25, 2), *steps(25, 1)]
-    assert 50 - len(skipped) < price(asked, SPEC, OLD, SMALL, 21, half).passes < 2 * (50 - len(skipped))
+    assert 50 - len(skipped) < price(asked, SPEC, OLD, SMALL, [21], half).passes < 2 * (50 - len(skipped))

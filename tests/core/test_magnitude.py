@@ -90,6 +90,9 @@ def test_an_expert_without_a_curve_computes_all_of_its_turn() -> None:
     assert left_out(replace(FLAT, magnitudes=(1.0,) * 9), turns(20, 10)) == left_out(FLAT, turns(20, 10))
     assert max(left_out(FLAT, turns(20, 10))) < 20
     assert not left_out(recipe, turns(29, 1))
+    alone = replace(SPECS["wan2.2-i2v-a14b"], boundary=None)  # a file of one expert
+    assert not alone.scheduled
+    assert SPECS["wan2.2-i2v-a14b"].scheduled
 
 
 def test_a_flat_curve_leaves_out_as_many_in_a_row_as_may_be() -> None:
@@ -175,6 +178,8 @@ def test_both_experts_curves_are_measured(tmp_path: Path) -> None:
     plan = mine.plan(Request("a", num_inference_steps=10, guidance_scale=1.0, guidance_scale_2=1.0))
     assert list(found) == ["magnitudes", "magnitudes_low"]
     assert sum(len(factors) + 1 for factors in found.values()) == plan.passes == 10
+    with pytest.raises(CheckpointError, match="take more"):
+        calibrate.curves(mine, ("a",), steps=2)
     calibrate.write(tmp_path, found)
     read = own_recipe(SPECS["wan2.2-t2v-a14b"], Root(tmp_path)).recipe
     assert (list(read.magnitudes), list(read.magnitudes_low)) == tuple(found.values())

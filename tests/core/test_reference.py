@@ -164,6 +164,15 @@ def test_a_plan_knows_how_many_branches_run(pipe: Pipeline, extra: dict[str, Any
     assert sum(rows[0]) == pipe.plan(request).passes
 
 
+@pytest.mark.parametrize("times", [1.4, 2.2])
+def test_a_plan_knows_what_long_sound_comes_to(pipe: Pipeline, times: float) -> None:
+    request = asked(audio=voice(times * pipe.spec.max_frames / pipe.spec.recipe.fps))
+    plan = pipe.plan(request)
+    with counted(pipe) as rows:
+        list(pipe.run(request))
+    assert sum(rows[0]) == plan.passes
+
+
 def test_branches_in_one_batch_equal_branches_in_turn(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     shot = next(pipe._shots(pipe._open(asked(audio=voice(0.5)))))
     assert shot.guide is not None

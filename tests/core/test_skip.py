@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.core import test_pipeline as checkpoints
-from wan_core.sample.skip import SETTLING, StepCache
+from wan_core.sample.skip import SETTLING, Schedule, StepCache
 
 
 def walk(cache: StepCache, kinds: Sequence[object], speed: float = 0.01) -> list[bool]:
@@ -73,3 +73,13 @@ def test_the_exact_tier_is_as_if_there_were_no_cache(experts: int, tmp_path: Pat
     assert torch.equal(mine.latents(replace(asked, tier="fast")), plain)
     mine.parts.spec = wide
     assert not torch.equal(mine.latents(replace(asked, tier="fast")), plain)
+
+
+def test_a_schedule_keeps_nothing_of_an_expert_whose_turn_is_over() -> None:
+    schedule, tokens = Schedule(frozenset({1, 3})), torch.ones(1, 2, 3)
+    seen = []
+    for step, kind in enumerate((0, 0, 1, 1)):
+        assert schedule.velocity(tokens, step, kind) is None
+        seen.append(schedule.trunk((kind, "told"), tokens, lambda step=step: tokens + 5 + step))
+    assert [float(out.mean()) for out in seen] == [6.0, 6.0, 8.0, 8.0]
+    assert list(schedule._added) == [(1, "told")]

@@ -46,7 +46,7 @@ class Guide(ABC):
         """The branches to run at a timestep and the weights of their velocities, which sum to 1; none: stand still."""
 
     def running(self, timestep: float, expert: int) -> dict[Branch, float]:
-        """The same without those whose weight is 0, which need not be run."""
+        """:meth:`weights` without the branches whose weight is 0, which need not be run."""
         return {branch: weight for branch, weight in self.weights(timestep, expert).items() if weight != 0}
 
     def add(self, parts: list[tuple[float, Tensor]]) -> Tensor:

@@ -88,10 +88,13 @@ class Schedule:
     left_out: frozenset[int]
     computed: int = 0
     _carry: bool = False
+    _kind: object = None
     _added: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
 
     def velocity(self, latents: Tensor, step: int, kind: object) -> Tensor | None:  # noqa: ARG002 - as StepCache has it
         """Note which step it is; the velocity itself is always asked for, as the ends of the model are run."""
+        if kind != self._kind:  # its first step is computed; what another expert added would only take room
+            self._kind, self._added = kind, {}
         self._carry = step in self.left_out
 
     def keep(self, latents: Tensor, velocity: Tensor) -> None:  # noqa: ARG002 - likewise
