@@ -78,6 +78,7 @@ class Case:
         """Time all ways in turn, after one run of each that does not count."""
         for work in self.ways.values():
             work()
+        synchronise()
         self.seconds = {name: [] for name in self.ways}
         for number in range(rounds):
             for name in list(self.ways)[:: 1 if number % 2 else -1]:

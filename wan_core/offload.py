@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from mmap import PAGESIZE
 from typing import Any
 
 import torch
@@ -37,16 +38,20 @@ class Bus:
 
     def host(self, count: int) -> Tensor:
         """So many bytes of host memory that the device can read by itself, if the system allows that."""
-        memory = torch.empty(count, dtype=torch.uint8)
+        whole = -(-count // PAGESIZE) * PAGESIZE
+        memory = torch.empty(whole + PAGESIZE, dtype=torch.uint8)
+        begin = -memory.data_ptr() % PAGESIZE  # whole pages: one that two pieces share can be pinned for one only
+        pages = memory[begin : begin + whole]
         if self.stream is not None:  # torch's own pinned memory comes in powers of two, a third of it wasted
-            code = int(_cuda().cudaHostRegister(memory.data_ptr(), count, 0))
+            code = int(_cuda().cudaHostRegister(pages.data_ptr(), whole, 0))
             if code == 0:
-                self._pinned.add(memory.data_ptr())
+                self._pinned.add(pages.data_ptr())
             else:
                 log.warning(
                     "host memory could not be pinned (CUDA error %d): copies to the device will be waited for", code
                 )
-        return memory
+                self._take_error()
+        return pages[:count]
 
     def unpin(self, host: Tensor) -> None:
         """Make that ordinary memory again."""
@@ -55,6 +60,14 @@ class Bus:
             code = int(_cuda().cudaHostUnregister(host.data_ptr()))
             if code != 0:
                 log.warning("host memory could not be unpinned (CUDA error %d)", code)
+                self._take_error()
+
+    def _take_error(self) -> None:
+        """CUDA holds a failed call's error until it is asked for, and the next kernel would fail with it."""
+        try:
+            torch.zeros(1, device=self.device).add_(1)
+        except RuntimeError as error:
+            log.debug("taken: %s", error)
 
     def copy(self, slot: Tensor, host: Tensor, after: Moment) -> Moment:
         """Begin a copy.

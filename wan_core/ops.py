@@ -42,23 +42,47 @@ def prefer(form: Literal["reference", "cpu", "fused"]) -> Iterator[None]:
 
 
 def ready(device: torch.device) -> None:
-    """Find out, once, whether Triton's kernels run on a device; they need a C compiler and no old GPU."""
-    if device.type != "cuda" or device.index in _runs or not HAS_TRITON or torch.compiler.is_compiling():
+    """Find out, once, whether Triton's kernels run on a device; they need a C compiler and no old GPU.
+
+    It becomes this thread's device, as Triton launches kernels on that.
+    """
+    if device.type != "cuda" or torch.compiler.is_compiling():
         return
-    _runs[device.index] = False
-    if device.index != torch.cuda.current_device():  # where Triton would launch them
+    number = torch.cuda.current_device() if device.index is None else device.index
+    if number != torch.cuda.current_device():
+        torch.cuda.set_device(number)
+    if number in _runs or not HAS_TRITON:
         return
+    _runs[number] = False
     from kernels import fused
 
     try:
-        x = torch.zeros(1, 1, 64, device=device)
-        fused.modulate(x, x, x, (1,), 1e-6)
-        fused.norm_silu(x[None, None], x[0, 0])
-        torch.cuda.synchronize(device)
+        every_kernel(fused, torch.device("cuda", number))
+        torch.cuda.synchronize(number)
     except Exception as error:
         log.warning("Triton kernels do not run here, the plain forms do: %s", error)
     else:
-        _runs[device.index] = True
+        _runs[number] = True
+
+
+def every_kernel(form: Any, device: torch.device) -> None:
+    """Run each operation of a form once, at the width of a small Wan model.
+
+    Args:
+        form: a module of operations.
+        device: where.
+    """
+    x = torch.zeros(1, 2, 1536, dtype=torch.bfloat16, device=device)
+    row, weight, angles = (torch.zeros(shape, device=device) for shape in ((1, 1, 1536), (1536,), (2, 64)))
+    form.modulate(x, row, row, (2,), 1e-6)
+    form.layer_norm(x, weight, weight, 1e-6)
+    form.gate_residual(x, x, row, (2,))
+    for gate in (row, None):
+        form.residual_modulate(x, x, gate, row, row, (2,), 1e-6)
+    for rope in ((angles, angles), None):
+        form.norm_rope(x, weight.to(x.dtype), 1e-6, 12, rope)
+    clip = x[..., :96].view(1, 1, 1, 2, 96)
+    form.norm_silu(clip, weight[:96], clip)
 
 
 def _form(x: Tensor, *others: Tensor | None) -> Any:
@@ -97,10 +121,8 @@ def residual_modulate(
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Layer norm over the last axis, in float32 inside, in x's dtype outside. weight and bias: (C,)."""
-    if x.device.type == "cpu" and weight.dtype in (x.dtype, torch.float32):
-        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)  # widens what it needs, piece by piece
-    return F.layer_norm(x.float(), x.shape[-1:], weight.float(), bias.float(), eps).to(x.dtype)
+    """See :func:`kernels.reference.layer_norm`."""
+    return _form(x, weight, bias).layer_norm(x, weight, bias, eps)
 
 
 def norm_rope(x: Tensor, weight: Tensor, eps: float, heads: int, rope: tuple[Tensor, Tensor] | None) -> Tensor:

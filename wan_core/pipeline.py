@@ -37,7 +37,7 @@ from wan_core.memory import Need, encoding, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
 from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
-from wan_core.ops import attended_by, lean, try_attention
+from wan_core.ops import attended_by, lean, ready, try_attention
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
 from wan_core.plan import TEXT_TOKENS, Plan, fitting, price, settle
@@ -294,6 +294,7 @@ class Pipeline:
             Cancelled: when ``cancelled`` says so.
         """
         begin = time.monotonic()
+        ready(self.device)  # before anything is computed, or measured by what runs there
         material = self._open(request)
         settled = material.settled
         self._residence.measure()  # one video is made at a time
@@ -325,6 +326,7 @@ class Pipeline:
 
     def latents(self, request: Request) -> Tensor:
         """The final latents of a request's first clip, (1, C, T, h, w) float32, without decoding."""
+        ready(self.device)
         material = self._open(request)
         self._residence.measure()
         self._residence.settle(lambda left: self._need(material.settled, left).peak)

@@ -6,8 +6,9 @@ registered with ``torch.library.triton_op``, so that ``torch.compile`` and ``tor
 """
 
 from kernels.fused.gate_residual import gate_residual, residual_modulate
+from kernels.fused.layer_norm import layer_norm
 from kernels.fused.modulate import modulate
 from kernels.fused.norm_rope import norm_rope
 from kernels.fused.norm_silu import norm_silu
 
-__all__ = ["gate_residual", "modulate", "norm_rope", "norm_silu", "residual_modulate"]
+__all__ = ["gate_residual", "layer_norm", "modulate", "norm_rope", "norm_silu", "residual_modulate"]

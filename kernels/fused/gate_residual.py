@@ -6,8 +6,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import wrap_triton
+from triton.runtime.jit import JITFunction
 
-from kernels.fused.rows import launcher, layout, modulated, table_row
+from kernels.fused.rows import layout, modulated, table_row
 from kernels.segments import segments
 
 
@@ -38,9 +40,10 @@ def _gate_residual(x: Tensor, branch: Tensor, gate: Tensor, lengths: list[int]) 
     x, branch = x.contiguous(), branch.contiguous()
     batch, tokens, channels = x.shape
     out = torch.empty_like(x)
+    kernel = wrap_triton(_kernel) if isinstance(_kernel, JITFunction) else _kernel
     for u, first, count in segments(lengths):
         row, step = table_row(gate, u, batch)
-        launcher(_kernel)[(batch * count,)](
+        kernel[(batch * count,)](
             x, branch, row, row, row, out, out, first, count, tokens, channels, step, 0, 0, 0.0,
             GATED=True, NORMED=False, **layout(channels),
         )  # fmt: skip
@@ -54,10 +57,11 @@ def _residual_modulate(
     x, branch = x.contiguous(), branch.contiguous()
     batch, tokens, channels = x.shape
     out, normed = torch.empty_like(x), torch.empty_like(x)
+    kernel = wrap_triton(_kernel) if isinstance(_kernel, JITFunction) else _kernel
     for u, first, count in segments(lengths):
         (away, away_step), (wide, wide_step) = table_row(shift, u, batch), table_row(scale, u, batch)
         row, step = (wide, 0) if gate is None else table_row(gate, u, batch)
-        launcher(_kernel)[(batch * count,)](
+        kernel[(batch * count,)](
             x, branch, row, away, wide, out, normed, first, count, tokens, channels, step, away_step, wide_step, eps,
             GATED=gate is not None, NORMED=True, **layout(channels),
         )  # fmt: skip

@@ -6,8 +6,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import wrap_triton
+from triton.runtime.jit import JITFunction
 
-from kernels.fused.rows import launcher, layout, modulated, table_row
+from kernels.fused.rows import layout, modulated, table_row
 from kernels.segments import segments
 
 
@@ -29,9 +31,10 @@ def _kernel(
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor, lengths: list[int], eps: float) -> Tensor:
     batch, tokens, channels = x.shape
     x, out = x.contiguous(), torch.empty((batch, tokens, channels), dtype=x.dtype, device=x.device)
+    kernel = wrap_triton(_kernel) if isinstance(_kernel, JITFunction) else _kernel
     for u, first, count in segments(lengths):
         (away, away_step), (wide, wide_step) = table_row(shift, u, batch), table_row(scale, u, batch)
-        launcher(_kernel)[(batch * count,)](
+        kernel[(batch * count,)](
             x, away, wide, out, first, count, tokens, channels, away_step, wide_step, eps, **layout(channels)
         )
     return out

@@ -6,8 +6,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import wrap_triton
+from triton.runtime.jit import JITFunction
 
-from kernels.fused.rows import launcher, layout
+from kernels.fused.rows import layout
 
 
 @triton.jit
@@ -38,7 +40,8 @@ def _norm_rope(x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor | 
     batch, tokens, channels = x.shape
     out = torch.empty((batch, tokens, heads, channels // heads), dtype=x.dtype, device=x.device)
     c, s = (weight if table is None else table.contiguous() for table in (cos, sin))
-    launcher(_kernel)[(batch * tokens,)](
+    kernel = wrap_triton(_kernel) if isinstance(_kernel, JITFunction) else _kernel
+    kernel[(batch * tokens,)](
         x, weight, c, s, out, tokens, channels, channels // heads // 2, eps, TURN=cos is not None, **layout(channels)
     )
     return out

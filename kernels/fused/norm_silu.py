@@ -6,22 +6,26 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import wrap_triton
+from triton.runtime.jit import JITFunction
 
-from kernels.fused.rows import launcher, layout
 from kernels.reference.norm_silu import FLOOR
+
+TILE = 2048  # numbers that a program takes: rows are narrow here, and many
 
 
 @triton.jit
-def _kernel(x, weight, out, count, past, channels, floor, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    batch = row // count
+def _kernel(x, weight, out, rows, count, past, channels, floor, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)
-    inside = column < channels
-    value = tl.load(x + row * channels + column, inside, 0.0).to(tl.float32)
-    length = tl.maximum(tl.sqrt(tl.sum(value * value)), floor)
-    value *= tl.sqrt(channels.to(tl.float32)) / length * tl.load(weight + column, inside, 0.0).to(tl.float32)
+    inside = (row < rows)[:, None] & (column < channels)[None, :]
+    value = tl.load(x + row[:, None] * channels + column[None, :], inside, 0.0).to(tl.float32)
+    length = tl.maximum(tl.sqrt(tl.sum(value * value, 1)), floor)
+    gain = tl.load(weight + column, column < channels, 0.0).to(tl.float32)
+    value *= (tl.sqrt(channels.to(tl.float32)) / length)[:, None] * gain[None, :]
     value *= tl.sigmoid(value)
-    tl.store(out + (row + (batch + 1) * past) * channels + column, value, inside)
+    place = row + (row // count + 1) * past
+    tl.store(out + place[:, None] * channels + column[None, :], value, inside)
 
 
 @torch.library.triton_op("wan::norm_silu", mutates_args=())
@@ -31,10 +35,13 @@ def _norm_silu(x: Tensor, weight: Tensor, before: Tensor | None) -> Tensor:
     out = torch.empty((batch, past + frames, high, wide, channels), dtype=x.dtype, device=x.device)
     if before is not None:
         out[:, :past].copy_(before)
-    one = high * wide
-    launcher(_kernel)[(batch * frames * one,)](
-        x.contiguous(), weight, out, frames * one, past * one, channels, FLOOR, **layout(channels)
-    )
+    one, block = high * wide, triton.next_power_of_2(int(channels))
+    total, each = batch * frames * one, max(1, TILE // block)
+    kernel = wrap_triton(_kernel) if isinstance(_kernel, JITFunction) else _kernel
+    kernel[(triton.cdiv(total, each),)](
+        x.contiguous(), weight, out, total, frames * one, past * one, channels, FLOOR, ROWS=each, BLOCK=block,
+        num_warps=4,
+    )  # fmt: skip
     return out
 
 

@@ -1,19 +1,14 @@
-"""How kernels that take a whole row of channels per program are laid out and launched."""
+"""How kernels that take a whole row of channels per program are laid out.
+
+Every registered operation wraps its kernel by name, in its own body: torch reads that, and so knows which kernels a
+compiled graph depends on. The interpreter's kernels are no ``JITFunction`` and have nothing to see through.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
-from triton.runtime.jit import JITFunction
-
-
-def launcher(kernel: Any) -> Any:
-    """A kernel as a registered operation launches it; the interpreter's have nothing to see through."""
-    return wrap_triton(kernel) if isinstance(kernel, JITFunction) else kernel
 
 
 def layout(channels: int) -> dict[str, int]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from kernels import reference
 from wan_core import ops
+from wan_core.model.text import pad
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = [(1, 1, 1, 1, 8), (2, 7, 13, 3, 8), (1, 127, 131, 2, 16), (1, 257, 31, 5, 24)]
@@ -39,6 +40,26 @@ def test_attention_is_the_same_at_every_budget(shape, budget, biased) -> None:
 def test_attention_of_non_contiguous_inputs() -> None:
     q, k, v = (t.transpose(1, 2).contiguous().transpose(1, 2) for t in qkv(2, 19, 23, 3, 8))
     assert (ops.attention(q, k, v, budget=700) - fp64(q, k, v)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("words", "step"), [(1, 1), (19, 1), (19, 64), (200, 64), (509, 1)])
+def test_padding_weighs_what_its_rows_would(words: int, step: int, dtype: torch.dtype) -> None:
+    """Whatever scores are rounded to: of 492 rows bfloat16 alone would make 486."""
+    rows, bias = pad([torch.ones(1, words, 4), torch.ones(1, max(1, words // 2), 4)], 512, step)
+    assert bias is not None
+    assert rows.shape[1] == bias.shape[-1] < 512
+    assert rows.shape[1] % step == 0
+    assert not rows[:, words:].any()
+    weights = bias.to(dtype).double().exp().sum(-1).flatten()
+    assert ((weights - 512) / (512 - words)).abs().max() < 2e-4
+
+
+def test_full_prompts_have_no_bias() -> None:
+    for words in (510, 511, 512, 600):
+        rows, bias = pad([torch.ones(1, words, 4)], 512)
+        assert bias is None
+        assert (rows.shape[1], int(rows[..., 0].sum())) == (512, min(words, 512))
 
 
 def test_bias_counts_equal_keys_exactly() -> None:

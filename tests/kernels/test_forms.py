@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels import reference
+from wan_core import ops
 from wan_core.model import rope as rope_tables
 
 FORMS = {"cpu": "kernels.cpu", "cpu in pieces": "kernels.cpu", "fused": "kernels.fused"}
@@ -82,6 +83,22 @@ def test_modulate(fast: Any, batch: int, lengths: tuple[int, ...], channels: int
     x = 3 + draw(batch, sum(lengths), channels, dtype=dtype)
     _, shift, scale = tables(batch, len(lengths), channels)
     check(fast, "modulate", normed, x, shift, scale, lengths, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("batch", "lengths", "channels"), SHAPES)
+def test_layer_norm(fast: Any, batch: int, lengths: tuple[int, ...], channels: int, dtype: torch.dtype) -> None:
+    x = 3 + draw(batch, sum(lengths), channels, dtype=dtype)
+    weight, bias = 1 + 0.1 * draw(channels, seed=5), draw(channels, seed=6)
+
+    def exact(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + eps).sqrt() * weight + bias
+
+    check(fast, "layer_norm", exact, x, weight, bias, 1e-6)
+
+
+def test_what_is_tried_on_a_device_runs(fast: Any) -> None:
+    ops.every_kernel(fast, WHERE)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -46,8 +46,9 @@ def embed(prompt: str, tokenizer: Any, encoder: nn.Module, length: int = TEXT_LE
 def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH, step: int = 1) -> tuple[Tensor, Tensor | None]:
     """Batch prompts, and stand in for zero rows up to ``length`` without making them.
 
-    All padding rows have equal keys and values, so one zero row with the logarithm of their number
-    on its score gives the same softmax.
+    All padding rows have equal keys and values, so zero rows with logarithms on their scores that add up to
+    their number give the same softmax. Two, as scores may be of 16 bits: of 492 rows bfloat16 makes 486, and
+    the second stands for what is left.
 
     Args:
         prompts: (1, n, text_dim) each.
@@ -55,17 +56,24 @@ def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH, step: int = 1) -> 
         step: rows are made up to a multiple of this, so that few lengths occur.
 
     Returns:
-        (B, n+1, text_dim), n the longest, and the bias (B, 1, 1, n+1), n+1 rounded up to a multiple of
-        ``step``; or ``length`` rows and None if nothing is missing.
+        (B, n+2, text_dim), n the longest, and the bias (B, 1, 1, n+2), n+2 rounded up to a multiple of
+        ``step``; or ``length`` rows and None if no more than those are missing.
     """
-    longest = -(-(max(rows.shape[1] for rows in prompts) + 1) // step) * step - 1
-    if longest >= length:
+    longest = -(-(max(rows.shape[1] for rows in prompts) + 2) // step) * step - 2
+    if longest + 2 >= length:
         return torch.cat([_zeros_to(rows[:, :length], length) for rows in prompts]), None
     # a shorter prompt has some of its zero rows made: only what is beyond all prompts is counted
-    batch = torch.cat([_zeros_to(rows, longest + 1) for rows in prompts])
-    bias = torch.zeros(len(batch), 1, 1, longest + 1, device=batch.device)
-    bias[..., -1] = math.log(length - longest)
+    batch = torch.cat([_zeros_to(rows, longest + 2) for rows in prompts])
+    bias = torch.zeros(len(batch), 1, 1, longest + 2, device=batch.device)
+    most = _cut(math.log(length - longest))
+    bias[..., -2], bias[..., -1] = most, math.log(length - longest - math.exp(most))
     return batch, bias
+
+
+def _cut(number: float) -> float:
+    """The next lower number, of those above 0, that bfloat16 has; float16 has it too, if it is below 16."""
+    mantissa, exponent = math.frexp(number)
+    return math.ldexp(math.floor(mantissa * 256), exponent - 8)
 
 
 def _zeros_to(rows: Tensor, length: int) -> Tensor:
