@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from wan_core.artifact import Artifacts
-from wan_core.clip import Clip, to_uint8
+from wan_core.clip import Clip
 from wan_core.compile import Compiled
 from wan_core.condition import (
     Conditioning,
@@ -31,12 +31,12 @@ from wan_core.condition import (
     text_only,
 )
 from wan_core.condition.video import look, preceding
+from wan_core.decoding import decode
 from wan_core.denoising import Denoiser
 from wan_core.errors import Cancelled, CheckpointError
 from wan_core.memory import Need, encoding, need
 from wan_core.model import text as text_model
 from wan_core.model import vision
-from wan_core.model.adapters.s2v import MOTION_FRAMES, MOTION_LATENTS
 from wan_core.ops import attended_by, lean, ready, try_attention
 from wan_core.parts import Material, Parts, Shot
 from wan_core.placement import Residence
@@ -321,7 +321,7 @@ class Pipeline:
                 assert shot.clips == 1, "image mode makes one clip"
                 yield from self._earlier(request.extends, settled, cancelled)
                 shot = replace(shot, skip=1, take=shot.take - 1)
-            recent = yield from self._decode(shot, latents, cancelled)
+            recent = yield from decode(self.parts.codec, shot, latents, cancelled)
         yield Done(settled, time.monotonic() - begin)
 
     def latents(self, request: Request) -> Tensor:
@@ -375,25 +375,6 @@ class Pipeline:
             return clean_first_frame(base, first, parts.codec.encode)
         features = None if parts.vision is None else vision.features(material.pictures, *parts.vision)
         return channel_image(base, first, last[0] if last else None, frames, parts.codec.encode, features)
-
-    def _decode(self, shot: Shot, latents: Tensor, cancelled: CancelCheck) -> Generator[Event, None, Tensor | None]:
-        """Yield the shot's frames; return the last ones, (1, 3, n, H, W), for the next shot."""
-        if shot.before is not None:
-            latents = torch.cat([shot.before.to(latents), latents], dim=2)
-        total, skip, left, recent = latents.shape[2], shot.skip, shot.take, []
-        for i, pixels in enumerate(self.parts.codec.stream(latents)):
-            if cancelled():
-                raise Cancelled(f"stopped after {i} of {total} decoded groups")
-            fresh = pixels[:, :, skip:] if skip < pixels.shape[2] else pixels[:, :, :0]
-            skip = max(0, skip - pixels.shape[2])
-            if shot.clip + 1 < shot.clips:
-                recent = [*recent, pixels][-MOTION_LATENTS - 1 :]
-            if fresh.shape[2] and left:
-                fresh = fresh[:, :, :left]
-                left -= fresh.shape[2]
-                yield Frames(to_uint8(fresh[0]))
-            yield Progress("decode", i + 1, total, shot.clip, shot.clips)
-        return torch.cat(recent, dim=2)[:, :, -MOTION_FRAMES:] if recent else None
 
     def __call__(self, **request: Any) -> Clip:
         """Make one video and keep it: ``pipe(prompt=..., num_frames=...).save("x.mp4")``."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from diffusers import AutoencoderKLWan
 
 from tests.core.tiny import vae
 from wan_core import BUILT_IN, ops
+from wan_core.decoding import ahead
 from wan_core.model import vae as network
 from wan_core.model.codec import Codec
 
@@ -107,3 +110,45 @@ def test_peak_memory_does_not_grow_with_frames() -> None:
     grown_kib = int(done.stdout.split()[-1])
     whole_clip_kib = 34 * 4 * 192 * 192 * 3 * 4 / 1024
     assert grown_kib < whole_clip_kib / 10
+
+
+def test_the_next_group_is_made_while_one_is_used() -> None:
+    begun = [threading.Event() for _ in range(4)]
+
+    def numbers() -> Iterator[int]:
+        for number, event in enumerate(begun):
+            event.set()
+            yield number
+
+    groups = ahead(numbers())
+    seen = []
+    for number in groups:
+        seen.append(number)
+        assert all(event.wait(10) for event in begun[: number + 2])
+        assert not any(event.is_set() for event in begun[number + 2 :])  # one, no more
+    assert seen == [0, 1, 2, 3]
+
+
+def test_what_goes_wrong_ahead_is_raised_and_closing_waits_for_it() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more memory")
+
+    groups = ahead(failing())
+    assert next(groups) == 1
+    with pytest.raises(ValueError, match="memory"):
+        next(groups)
+    done, may_go = [], threading.Event()
+
+    def slow() -> Iterator[int]:
+        yield 1
+        may_go.wait(10)
+        done.append(True)
+        yield 2
+
+    groups = ahead(slow())
+    next(groups)
+    may_go.set()
+    groups.close()
+    assert done == [True]
+    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
