@@ -36,6 +36,7 @@ class Codec:
         vae.decoder.to(decode_dtype)
         vae.post_quant_conv.to(decode_dtype)
         _lay_out(vae)
+        network.fold(vae)
         shape = (1, vae.config["z_dim"], 1, 1, 1)
         self.mean = torch.tensor(vae.config["latents_mean"]).view(shape)
         self.std = torch.tensor(vae.config["latents_std"]).view(shape)

@@ -227,17 +227,15 @@ def _doubled(layer: Any, x: Tensor) -> Tensor:
     products for four pixels in place of 36, and the large picture of the inputs never exists.
 
     Args:
-        layer: the convolution.
+        layer: the convolution, perhaps :func:`folded` already.
         x: (B, T, H, W, C).
 
     Returns:
         (B, T, 2H, 2W, O).
     """
     b, t, h, w, _ = x.shape
-    out = layer.weight.shape[0]
-    taps = torch.tensor(TAPS, device=x.device)
-    weight = torch.einsum("oiyx,pay,qbx->pqoiab", layer.weight.float(), taps, taps)
-    weight = weight.flatten(0, 2).to(x.dtype).contiguous(memory_format=torch.channels_last)  # (4 * O, C, 2, 2)
+    out, weight = layer.weight.shape[0], getattr(layer, "folded", None)
+    weight = folded(layer) if weight is None else weight
     four = ops.convolve(x.flatten(0, 1), weight, layer.bias.repeat(4), (1, 1), (1, 1))  # (B * T, H + 1, W + 1, 4 * O)
     large = x.new_empty(b, t, h, 2, w, 2, out)
     for row in (0, 1):
@@ -246,6 +244,21 @@ def _doubled(layer: Any, x: Tensor) -> Tensor:
             part = four[:, row : row + h, column : column + w, number * out : (number + 1) * out]
             large[:, :, :, row, :, column] = part.view(b, t, h, w, out)
     return large.view(b, t, 2 * h, 2 * w, out)
+
+
+def folded(layer: Any) -> Tensor:
+    """The weights of a convolution behind doubling, added up: (4 * O, C, 2, 2)."""
+    taps = torch.tensor(TAPS, device=layer.weight.device)
+    weight = torch.einsum("oiyx,pay,qbx->pqoiab", layer.weight.float(), taps, taps).flatten(0, 2)
+    return weight.to(layer.weight.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def fold(vae: AutoencoderKLWan) -> None:
+    """Add those weights up once, beside the layers, for a VAE that changes no more. They go where the VAE goes."""
+    for block in (part for part in vae.decoder.modules() if isinstance(part, WanResample)):
+        if block.mode.startswith("upsample"):
+            layer: Any = block.resample[1]
+            layer.register_buffer("folded", folded(layer), persistent=False)
 
 
 def _shrunk(layer: Any, x: Tensor, memory: _Memory) -> Tensor:
