@@ -40,7 +40,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "wan_core/calibrate.py": {"gradio", "spaces", "wan_core.studio", "wan_core.ui", "kernels"},
     "wan_core/magnitude.py": {"gradio", "torch", "wan_core.sample", "wan_core.model", "wan_core.studio", "wan_core.ui"},
     "wan_core/decoding.py": {"gradio", "spaces", "wan_core.ui", "wan_core.studio", "wan_core.pipeline",
-                             "wan_core.weights", "wan_core.sample"},
+                             "wan_core.assembly", "wan_core.weights", "wan_core.shots", "wan_core.sample", "kernels"},
     "wan_core/denoising.py": {"gradio", "spaces", "wan_core.ui", "wan_core.studio", "wan_core.pipeline",
                               "wan_core.assembly", "wan_core.weights", "wan_core.shots", "kernels"},
     "wan_core/precision.py": {"gradio", "spaces", "diffusers", "wan_core"},

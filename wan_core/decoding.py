@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 import numpy as np
@@ -67,11 +69,32 @@ def _groups(codec: Codec, latents: Tensor) -> Iterator[tuple[Tensor, np.ndarray]
 def ahead(source: Iterator[T]) -> Generator[T]:
     """What an iterator gives, each item made in another thread while the one before is used.
 
-    Closing it waits for the item that is being made.
+    Closing it waits for the item that is being made. The thread is a daemon, as whoever asks may be: neither holds up
+    the end of the process.
     """
-    end = object()
-    with ThreadPoolExecutor(1, "ahead") as worker:
-        coming = worker.submit(next, source, end)
-        while (item := coming.result()) is not end:
-            coming = worker.submit(next, source, end)
-            yield item  # pyright: ignore[reportReturnType] - it is not the end
+    wanted: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[tuple[list[T], BaseException | None]] = SimpleQueue()
+
+    def work() -> None:
+        while wanted.get():
+            try:
+                made.put((list(islice(source, 1)), None))
+            except BaseException as error:  # raised where the item is asked for
+                made.put(([], error))
+
+    worker = Thread(target=work, name="ahead", daemon=True)
+    worker.start()
+    try:
+        wanted.put(True)
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if not item:
+                return
+            wanted.put(True)
+            yield item[0]
+    finally:
+        error = None  # its traceback holds this frame, and would keep all that the source had in memory
+        wanted.put(False)
+        worker.join()

@@ -1,6 +1,6 @@
 """The only door to ``kernels``: the operations of trunk and VAE, and which form of each runs.
 
-On a CUDA device where a Triton kernel was seen to run (:func:`ready`) the forms of ``kernels.fused`` run, on a CPU
+On a CUDA device where Triton's kernels were seen to run (:func:`ready`) the forms of ``kernels.fused`` run, on a CPU
 those of ``kernels.cpu``, unless a compiler fuses there; elsewhere, and where gradients are wanted, those of
 ``kernels.reference``. :func:`prefer` asks for one.
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _preferred: list[str] = []
 _attending: dict[str, tuple[str, Callable[..., Tensor]]] = {}  # by kind of device
 _tried: set[torch.device] = set()
-_runs: dict[int, bool] = {}  # by CUDA device: whether a Triton kernel was seen to run there
+_runs: dict[int, bool] = {}  # by CUDA device: whether Triton's kernels were seen to run there
 
 
 @contextmanager

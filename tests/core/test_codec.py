@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,6 +140,26 @@ def test_what_goes_wrong_ahead_is_raised_and_closing_waits_for_it() -> None:
     assert next(groups) == 1
     with pytest.raises(ValueError, match="memory"):
         next(groups)
+    weights = []
+
+    class Large:
+        """What a failing source holds."""
+
+    def hungry() -> Iterator[int]:
+        held = Large()
+        weights.append(weakref.ref(held))
+        yield 1
+        raise MemoryError(str(held))
+
+    gc.disable()
+    try:
+        groups = ahead(hungry())
+        next(groups)
+        with pytest.raises(MemoryError):
+            next(groups)
+        assert weights[0]() is None  # at once: what is planned next must find the memory free
+    finally:
+        gc.enable()
     done, may_go = [], threading.Event()
 
     def slow() -> Iterator[int]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from kernels import reference
 from wan_core import ops
+from wan_core.condition import text_only
 from wan_core.model.text import pad
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,16 @@ def test_padding_weighs_what_its_rows_would(words: int, step: int, dtype: torch.
     assert not rows[:, words:].any()
     weights = bias.to(dtype).double().exp().sum(-1).flatten()
     assert ((weights - 512) / (512 - words)).abs().max() < 2e-4
+
+
+def test_prompts_of_one_shape_have_rows_of_one_number() -> None:
+    """What a compiled block is made for goes by it."""
+    told = [text_only(torch.ones(1, words, 4), None) for words in range(56, 134)]
+    keys = [one.shape(torch.zeros(1, 1, 1, 1, 1), 64) for one in told]
+    rows = [pad([one.text], 512, 64)[0].shape[1] for one in told]
+    assert sorted(set(rows)) == [64, 128, 192]
+    for key, count in zip(keys, rows, strict=True):
+        assert [other == key for other in keys] == [other == count for other in rows]
 
 
 def test_full_prompts_have_no_bias() -> None:

@@ -319,7 +319,7 @@ def test_sizes_are_those_of_the_weights(tmp_path: Path) -> None:
     sizes = measured(pipe.parts)
     assert [count for count, _ in sizes.lanes] == [4, 2]
     blocks = [b for e in pipe.parts.experts for name in LANES for b in getattr(e, name)]
-    held = sum(p.nbytes for m in (*pipe.parts.experts, pipe.parts.codec.vae) for p in m.parameters())
+    held = sum(p.nbytes for m in (*pipe.parts.experts, pipe.parts.codec.vae) for p in (*m.parameters(), *m.buffers()))
     assert sizes.rest == held - sum(p.nbytes for b in blocks for p in b.parameters())
     assert sizes.encoders == sum(p.nbytes for p in pipe.parts.text_encoder.parameters())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from wan_core.model.text import padded
 from wan_core.types import Branch
 
 
@@ -58,7 +59,8 @@ class Conditioning:
             latents: (1, C, T, h, w).
             text_step: see :func:`wan_core.model.text.pad`.
         """
-        prompts = tuple(0 if rows is None else rows.shape[1] // text_step for rows in (self.text, self.negative))
+        rows = [rows for rows in (self.text, self.negative) if rows is not None]
+        prompts = tuple(padded(row.shape[1], text_step) for row in rows)
         told = tuple(tuple(tensor.shape) for tensor in self.heard.values())
         kinds = (self.first is None, self.image is None, self.negative is None)
         return tuple(latents.shape), prompts, told, kinds

@@ -56,10 +56,10 @@ def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH, step: int = 1) -> 
         step: rows are made up to a multiple of this, so that few lengths occur.
 
     Returns:
-        (B, n+2, text_dim), n the longest, and the bias (B, 1, 1, n+2), n+2 rounded up to a multiple of
-        ``step``; or ``length`` rows and None if no more than those are missing.
+        (B, n, text_dim), see :func:`padded`, and the bias (B, 1, 1, n), of which the last two rows stand for
+        all that are not made; or ``length`` rows and None if that is no fewer.
     """
-    longest = -(-(max(rows.shape[1] for rows in prompts) + 2) // step) * step - 2
+    longest = padded(max(rows.shape[1] for rows in prompts), step) - 2
     if longest + 2 >= length:
         return torch.cat([_zeros_to(rows[:, :length], length) for rows in prompts]), None
     # a shorter prompt has some of its zero rows made: only what is beyond all prompts is counted
@@ -70,8 +70,13 @@ def pad(prompts: Sequence[Tensor], length: int = TEXT_LENGTH, step: int = 1) -> 
     return batch, bias
 
 
+def padded(words: int, step: int) -> int:
+    """How many rows stand for a prompt of so many tokens and its padding: a multiple of ``step``."""
+    return -(-(words + 2) // step) * step
+
+
 def _cut(number: float) -> float:
-    """The next lower number, of those above 0, that bfloat16 has; float16 has it too, if it is below 16."""
+    """The next lower number above 0 that bfloat16 has; float16 has it too."""
     mantissa, exponent = math.frexp(number)
     return math.ldexp(math.floor(mantissa * 256), exponent - 8)
 

@@ -255,10 +255,10 @@ def folded(layer: Any) -> Tensor:
 
 def fold(vae: AutoencoderKLWan) -> None:
     """Add those weights up once, beside the layers, for a VAE that changes no more. They go where the VAE goes."""
-    for block in (part for part in vae.decoder.modules() if isinstance(part, WanResample)):
-        if block.mode.startswith("upsample"):
-            layer: Any = block.resample[1]
-            layer.register_buffer("folded", folded(layer), persistent=False)
+    for part in vae.decoder.modules():
+        if isinstance(part, WanResample) and part.mode.startswith("upsample"):
+            resample: Any = part.resample
+            resample[1].register_buffer("folded", folded(resample[1]), persistent=False)
 
 
 def _shrunk(layer: Any, x: Tensor, memory: _Memory) -> Tensor:
