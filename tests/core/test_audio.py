@@ -140,8 +140,10 @@ def test_s2v_shows_every_frame_what_is_heard_at_it(frames: int, monkeypatch: pyt
     monkeypatch.setattr(audio, "s2v_frames", lambda *_: heard)
     trunk = SimpleNamespace(config={"audio_dim": 2})
     codec = SimpleNamespace(encode=lambda video: torch.zeros(1, 16, (video.shape[2] - 1) // 4 + 1, 8, 8))
-    parts = SimpleNamespace(experts=[trunk], codec=codec, hearing=(None, None), memo=Memo())
-    settled = SimpleNamespace(num_frames=frames, height=64, width=64, guidance_scale=4.5, seed=0)
+    spec = SimpleNamespace(kind="s2v")
+    parts = SimpleNamespace(spec=spec, experts=[trunk], codec=codec, hearing=(None, None), memo=Memo())
+    scales = {"guidance_scale": 4.5, "audio_guidance_scale": None, "image_guidance_scale": None}
+    settled = SimpleNamespace(num_frames=frames, height=64, width=64, seed=0, **scales)
     silence = open_sound((16000, np.zeros(frames * 1000, np.float32)))
     material = Material(settled, [Image.new("RGB", (64, 64))], silence)  # type: ignore[arg-type]
     shown: list[float] = []
